@@ -1,0 +1,1 @@
+//! Builds and wires everything; the only module that knows all others.

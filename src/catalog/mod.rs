@@ -1,0 +1,1 @@
+//! The one list of providers that code, API, CLI and docs read.

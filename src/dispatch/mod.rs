@@ -1,0 +1,1 @@
+//! One actor per function: flow control, attempts, retry, breaker, dead letters.

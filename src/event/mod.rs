@@ -1,0 +1,22 @@
+//! The vocabulary: what an event is and what the things around it are called.
+//!
+//! Everything else speaks in these types. This module knows no HTTP, no store and no clock.
+
+mod id;
+mod name;
+mod position;
+mod run;
+mod status;
+mod stored;
+mod trigger_event;
+
+pub use id::{EventId, ParseEventIdError, ParseRunIdError, RunId};
+pub use name::{FunctionId, InvalidName, ProviderId, TriggerId};
+pub use position::Position;
+pub use run::{EventState, RunState};
+pub use status::{RejectReason, SignatureStatus};
+pub use stored::{Body, EventContent, Header, SpooledBody, StoredEvent};
+pub use trigger_event::{Origin, ProviderPayload, REDACTED, TriggerEvent};
+
+/// An instant as hookkeeper stores it: UTC, microsecond precision.
+pub type Timestamp = jiff::Timestamp;

@@ -1,0 +1,1 @@
+//! Backoff, jitter, token bucket, concurrency: arithmetic only.

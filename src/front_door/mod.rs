@@ -1,0 +1,1 @@
+//! The front door: route, limits, raw bytes, the answer.

@@ -1,0 +1,1 @@
+//! Bounds that several modules share, each with its unit.

@@ -1,0 +1,3 @@
+//! The binary: arguments, mode, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One supervised actor per provider: secrets, rate buckets, activation and handshake state.

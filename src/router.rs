@@ -1,0 +1,1 @@
+//! Follows the log by cursor and creates the runs that subscriptions ask for.

@@ -1,0 +1,1 @@
+//! Which functions an event starts, and why not the others: pure.

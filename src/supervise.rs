@@ -1,0 +1,1 @@
+//! Keeps actors alive: rebuilds a panicked one from its factory, with backoff.
