@@ -118,3 +118,32 @@ impl std::str::FromStr for EventState {
         })
     }
 }
+
+/// Why a function did not want an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// Its `on` does not name the trigger. Recorded beside the event, not as a run.
+    On,
+    /// None of its `events` matches the kind. Recorded beside the event, not as a run.
+    Events,
+    /// Its `when` is false for the event. Becomes a skipped run.
+    When,
+    /// Its `when` errs on the event. Becomes a skipped run.
+    WhenError,
+    /// Its `when` would cost more than the limit. Becomes a skipped run.
+    WhenCost,
+}
+
+impl SkipReason {
+    /// Returns the stable code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SkipReason::On => "on",
+            SkipReason::Events => "events",
+            SkipReason::When => "when",
+            SkipReason::WhenError => "when_error",
+            SkipReason::WhenCost => "when_cost",
+        }
+    }
+}

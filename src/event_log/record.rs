@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use crate::event::SkipReason;
 use crate::event::{EventId, FunctionId, Position, RunId, StoredEvent, Timestamp, TriggerId};
 
 /// One record of the log.
@@ -109,35 +110,6 @@ pub struct Skip {
     pub function: u32,
     /// Why.
     pub reason: SkipReason,
-}
-
-/// Why a function did not want an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SkipReason {
-    /// Its `on` does not name the trigger. Kept in `Routed::skipped` only.
-    On,
-    /// None of its `events` matches the kind. Kept in `Routed::skipped` only.
-    Events,
-    /// Its `when` is false for the event. Becomes a skipped run.
-    When,
-    /// Its `when` errs on the event. Becomes a skipped run.
-    WhenError,
-    /// Its `when` would cost more than the limit. Becomes a skipped run.
-    WhenCost,
-}
-
-impl SkipReason {
-    /// Returns the stable code.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SkipReason::On => "on",
-            SkipReason::Events => "events",
-            SkipReason::When => "when",
-            SkipReason::WhenError => "when_error",
-            SkipReason::WhenCost => "when_cost",
-        }
-    }
 }
 
 /// Runs created outside the router's pass. A run that exists already is left as it is.
