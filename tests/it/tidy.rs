@@ -1,0 +1,116 @@
+//! The direction of modules, as `ARCHITECTURE.md` gives it, and other habits a machine can hold.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Modules by rank: a module uses modules of lower ranks (greater numbers) only.
+const RANKS: [&[&str]; 9] = [
+    &["main"],
+    &["cli"],
+    &["app"],
+    &["front_door", "admin"],
+    &["provider", "router", "dispatch", "supervise"],
+    &["connector", "function", "replay"],
+    &["event_log", "secrets"],
+    &["signature", "subscription", "catalog", "flow"],
+    &["event", "config", "clock", "limits"],
+];
+
+/// Pairs of one rank where the first may use the second, with the reason.
+const WITHIN_RANK: [(&str, &str, &str); 0] = [];
+
+/// Crates that only some modules may name.
+const CONFINED: [(&str, &[&str]); 3] = [
+    ("sled", &["event_log"]),
+    ("actix_web", &["front_door", "admin", "app"]),
+    ("actix", &["front_door", "admin", "app", "provider", "router", "dispatch", "supervise"]),
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(&root).unwrap().to_owned(), text)
+    };
+    found.into_iter().map(read).collect()
+}
+
+fn module(path: &Path) -> String {
+    let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The part of a file before its unit tests, which may reach everywhere.
+fn shipped(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap()
+}
+
+/// Returns the modules of this crate that a source names.
+fn used(text: &str) -> Vec<String> {
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.split("crate::").skip(1).map(name).collect::<Vec<String>>()).collect()
+}
+
+#[test]
+fn modules_use_lower_ranks_only() {
+    let ranks: BTreeMap<&str, usize> =
+        RANKS.iter().enumerate().flat_map(|(rank, names)| names.iter().map(move |n| (*n, rank))).collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let from = module(&path);
+        if from == "lib" {
+            continue;
+        }
+        let rank = *ranks.get(from.as_str()).unwrap_or_else(|| panic!("module {from} has no rank in tidy.rs"));
+        for to in used(shipped(&text)) {
+            let Some(to_rank) = ranks.get(to.as_str()) else { continue };
+            let allowed = WITHIN_RANK.iter().any(|(a, b, _)| *a == from && *b == to);
+            if to != from && *to_rank <= rank && !allowed {
+                wrong.push(format!("{}: {from} uses {to}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against the direction of modules:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_are_named_where_they_belong() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let from = module(&path);
+        for (name, allowed) in CONFINED {
+            let names = |line: &str| {
+                let line = line.trim_start();
+                line.starts_with(&format!("use {name}::")) || line.contains(&format!(" {name}::"))
+            };
+            if shipped(&text).lines().any(|l| !l.trim_start().starts_with("//") && names(l)) && !allowed.contains(&from.as_str())
+            {
+                wrong.push(format!("{}: {from} names {name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "crates outside their modules:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//!"))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(silent.is_empty(), "without a module doc: {silent:?}");
+}
