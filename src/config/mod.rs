@@ -3,12 +3,49 @@
 //! `raw` reads what was typed and finds every problem in one run; only the types of this file leave
 //! the module. Secrets stay references here: resolving them is `secrets`' job.
 
+mod document;
+mod function;
+mod knowledge;
+mod print;
+mod problem;
+mod raw;
+mod secret_ref;
+mod trigger;
+mod units;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::event::{FunctionId, ProviderId, TriggerId};
+
+pub use document::Source;
+pub use knowledge::{Knowledge, ProviderFacts, SecretFact, SettingFact};
+pub use problem::{Problem, Warning, nearest};
+pub use raw::{Scope, load};
+pub use secret_ref::{RefError, STORE_NAME_BYTES_MAX, SecretRef, is_store_name};
+pub use units::{format_duration, format_size, parse_duration, parse_size};
+
+/// The commented configuration that `init` writes: every key, with its default or an example.
+pub const STARTER: &str = include_str!("default.toml");
+/// The configuration that `serve` takes where there is none; [`quick_start`] completes it.
+const QUICK_START: &str = include_str!("quick_start.toml");
+/// The name under which the quick start shows up in problems.
+const QUICK_START_NAME: &str = "the built-in quick start";
+/// The file of the quick start's secret, within the data folder.
+pub const QUICK_START_SECRET: &str = "quickstart-secret";
+
+/// Returns the configuration of the quick start: trigger `github`, and a function that runs `program print-event`.
+pub fn quick_start(program: &std::path::Path) -> Source {
+    let program = toml::Value::String(program.to_string_lossy().into_owned()).to_string();
+    Source {
+        name: QUICK_START_NAME.to_owned(),
+        text: QUICK_START.replace("\"{program}\"", &program),
+        base: PathBuf::new(),
+    }
+}
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -34,6 +71,8 @@ pub struct Server {
     pub public_url: Option<String>,
     /// Address of the admin listener.
     pub admin: SocketAddr,
+    /// Further names in the Host header that the admin listener answers to.
+    pub admin_names: Vec<String>,
     /// Token of the admin listener; required when `admin` is not loopback.
     pub admin_token: Option<SecretRef>,
     /// Certificate and key files, both PEM.
@@ -44,6 +83,31 @@ pub struct Server {
     pub stop_timeout: Duration,
     /// Worker threads of the front door; the default is the number of cores.
     pub workers: usize,
+}
+
+impl Server {
+    /// Bounds of `body_limit`: below, real deliveries would not fit; above, one body would fill a disk.
+    pub const BODY_LIMIT_RANGE: RangeInclusive<u64> = 1_000..=1_000_000_000;
+    /// Bounds of `stop_timeout`.
+    pub const STOP_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+    /// Greatest number of workers.
+    pub const WORKERS_MAX: u64 = 256;
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: None,
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            admin_names: Vec::new(),
+            admin_token: None,
+            tls: None,
+            body_limit: 25_000_000,
+            stop_timeout: Duration::from_secs(30),
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
 }
 
 /// `server.tls`.
@@ -60,6 +124,12 @@ pub struct Tls {
 pub struct Log {
     /// The data folder.
     pub path: PathBuf,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { path: PathBuf::from("data") }
+    }
 }
 
 /// How a trigger is set off.
@@ -94,6 +164,17 @@ pub struct Trigger {
     pub settings: BTreeMap<String, String>,
 }
 
+impl Trigger {
+    /// Bounds of `tolerance`.
+    pub const TOLERANCE_RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(86_400);
+    /// Default of `dedupe_window`, longer where the provider sends again for longer.
+    pub const DEDUPE_WINDOW: Duration = Duration::from_secs(72 * 3600);
+    /// Bounds of `dedupe_window`.
+    pub const DEDUPE_WINDOW_RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(60)..=Duration::from_secs(90 * 86_400);
+}
+
 /// What identifies a delivery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dedupe {
@@ -111,6 +192,13 @@ pub struct RateLimit {
     pub per_second: f64,
     /// Most tokens held.
     pub burst: u32,
+}
+
+impl RateLimit {
+    /// Greatest rate.
+    pub const PER_SECOND_MAX: f64 = 1e6;
+    /// Greatest burst.
+    pub const BURST_MAX: u64 = 10_000_000;
 }
 
 /// One `[[functions]]` table.
@@ -138,6 +226,14 @@ pub struct Function {
     pub sign_as_provider: bool,
     /// What the handler receives.
     pub format: Format,
+}
+
+impl Function {
+    /// Default of `timeout`.
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
+    /// Bounds of `timeout`.
+    pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(86_400);
 }
 
 /// What a function's handler is.
@@ -176,6 +272,17 @@ pub struct Retry {
     pub backoff: Backoff,
 }
 
+impl Retry {
+    /// Greatest number of attempts.
+    pub const ATTEMPTS_MAX: u64 = 100;
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 8, backoff: Backoff::Standard }
+    }
+}
+
 /// How waits grow from attempt to attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backoff {
@@ -189,6 +296,21 @@ pub enum Backoff {
     None,
 }
 
+impl Backoff {
+    /// Every schedule.
+    pub const ALL: [Backoff; 4] = [Backoff::Standard, Backoff::Exponential, Backoff::Linear, Backoff::None];
+
+    /// Returns the schedule's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Backoff::Standard => "standard",
+            Backoff::Exponential => "exponential",
+            Backoff::Linear => "linear",
+            Backoff::None => "none",
+        }
+    }
+}
+
 /// `functions.concurrency`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Concurrency {
@@ -198,33 +320,51 @@ pub struct Concurrency {
     pub key: Option<String>,
 }
 
-/// Where a secret is found.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SecretRef {
-    /// An environment variable.
-    Env(String),
-    /// A file; one trailing newline is not part of the secret.
-    File(PathBuf),
-    /// Kept sealed in the data folder under this name.
-    Store(String),
-    /// The secret itself: for examples and tests.
-    Literal(String),
+impl Concurrency {
+    /// Default of `limit`.
+    pub const LIMIT: u32 = 16;
+    /// Greatest `limit`.
+    pub const LIMIT_MAX: u64 = 1024;
 }
 
-impl std::fmt::Debug for SecretRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { limit: Self::LIMIT, key: None }
     }
 }
 
-impl std::fmt::Display for SecretRef {
-    /// Shows the reference; never a literal secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            SecretRef::Env(name) => write!(f, "env:{name}"),
-            SecretRef::File(path) => write!(f, "file:{}", path.display()),
-            SecretRef::Store(name) => write!(f, "store:{name}"),
-            SecretRef::Literal(_) => f.write_str("literal:[redacted]"),
+/// Largest configuration that is read, in bytes.
+const SOURCE_BYTES_MAX: u64 = 4 << 20;
+
+impl Source {
+    /// Reads a configuration file; relative paths in it start at its folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not UTF-8, or is larger than 4 MiB.
+    pub fn read(path: &std::path::Path) -> std::io::Result<Self> {
+        use std::io::{Error, Read as _};
+        let mut text = String::new();
+        let read = std::fs::File::open(path)?.take(SOURCE_BYTES_MAX + 1).read_to_string(&mut text)?;
+        if read as u64 > SOURCE_BYTES_MAX {
+            return Err(Error::other("it is larger than 4 MiB"));
         }
+        let base = path.parent().map(PathBuf::from).unwrap_or_default();
+        Ok(Self { name: path.display().to_string(), text, base })
     }
 }
+
+impl Config {
+    /// Returns the trigger of the given id.
+    pub fn trigger(&self, id: &TriggerId) -> Option<&Trigger> {
+        self.triggers.iter().find(|trigger| trigger.id == *id)
+    }
+
+    /// Returns the function of the given id.
+    pub fn function(&self, id: &FunctionId) -> Option<&Function> {
+        self.functions.iter().find(|function| function.id == *id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What the configuration needs to know of higher modules, handed in so that it imports none.
+
+use std::path::Path;
+use std::time::Duration;
+
+/// What a catalogue entry demands of the triggers that use it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProviderFacts {
+    /// Its id.
+    pub id: String,
+    /// The secrets that a trigger may give, the main one first.
+    pub secrets: Vec<SecretFact>,
+    /// The settings that a trigger may give.
+    pub settings: Vec<SettingFact>,
+    /// Whether its scheme signs a time, so that `tolerance` means something.
+    pub timestamped: bool,
+    /// Whether its scheme covers the URL, so that `server.public_url` is needed.
+    pub needs_public_url: bool,
+    /// How long it may send a delivery again; a longer time than the default widens `dedupe_window`.
+    pub retries_for: Option<Duration>,
+}
+
+/// One secret of a provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretFact {
+    /// Its name, such as `signing_secret`.
+    pub name: String,
+    /// Whether deliveries cannot be verified without it.
+    pub required: bool,
+    /// Whether a handshake brings it, so that the configuration may leave it out.
+    pub learned: bool,
+}
+
+/// One setting of a provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettingFact {
+    /// Its name, such as `header`.
+    pub name: String,
+    /// Whether there is no default.
+    pub required: bool,
+    /// The values allowed; empty for any text.
+    pub values: Vec<String>,
+}
+
+/// Facts from the catalogue and judgements by the expression language and the system.
+pub trait Knowledge {
+    /// Returns the ids of all providers of the catalogue.
+    fn provider_ids(&self) -> Vec<String>;
+
+    /// Returns the facts on a provider of the catalogue.
+    fn provider(&self, id: &str) -> Option<ProviderFacts>;
+
+    /// Reads a user's own catalogue entry, given as the TOML text of its table.
+    ///
+    /// # Errors
+    ///
+    /// If the entry is not of the catalogue's schema; the text says why.
+    fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String>;
+
+    /// Compiles a CEL expression.
+    ///
+    /// # Errors
+    ///
+    /// If it is none; the text says why, in one line.
+    fn compile_cel(&self, expression: &str) -> Result<(), String>;
+
+    /// Tells whether an environment variable is set and not blank.
+    fn env_is_set(&self, name: &str) -> bool {
+        std::env::var_os(name).is_some_and(|value| !value.is_empty())
+    }
+
+    /// Tries to read a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read; the text says why.
+    fn try_file(&self, path: &Path) -> Result<(), String> {
+        // The kind is asked first: opening a named pipe would wait for its writer.
+        match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() => Err("it is not a regular file".to_owned()),
+            Ok(_) => std::fs::File::open(path).map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Tells whether a program exists: a path, or a name to be found on `PATH`.
+    fn program_exists(&self, program: &str) -> bool {
+        if program.contains('/') {
+            return Path::new(program).is_file();
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    }
+}

@@ -1,0 +1,399 @@
+//! Tests of the whole reader: text in, problems or a configuration out.
+
+use super::*;
+
+/// A small catalogue, and surroundings in which only some things are there.
+struct Surroundings;
+
+impl Knowledge for Surroundings {
+    fn provider_ids(&self) -> Vec<String> {
+        ["github", "stripe", "notion", "hmac", "square"].map(str::to_owned).to_vec()
+    }
+
+    fn provider(&self, id: &str) -> Option<ProviderFacts> {
+        let secret = SecretFact { name: "signing_secret".into(), required: true, learned: id == "notion" };
+        let mut facts = ProviderFacts { id: id.into(), secrets: vec![secret], ..ProviderFacts::default() };
+        match id {
+            "github" | "notion" => {}
+            "stripe" => {
+                facts.timestamped = true;
+                facts.retries_for = Some(Duration::from_secs(5 * 86_400));
+            }
+            "hmac" => {
+                let header = SettingFact { name: "header".into(), required: true, values: vec![] };
+                let values = vec!["hex".into(), "base64".into()];
+                let encoding = SettingFact { name: "encoding".into(), required: false, values };
+                facts.settings = vec![header, encoding];
+            }
+            "square" => facts.needs_public_url = true,
+            _ => return None,
+        }
+        Some(facts)
+    }
+
+    fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String> {
+        let table: toml::Table = toml::from_str(entry).map_err(|error| error.message().to_owned())?;
+        let id = table.get("id").and_then(toml::Value::as_str).ok_or("`id` is missing")?;
+        Ok(ProviderFacts { id: id.into(), ..ProviderFacts::default() })
+    }
+
+    fn compile_cel(&self, expression: &str) -> Result<(), String> {
+        if expression.contains("==") || expression.contains('.') { Ok(()) } else { Err("syntax".into()) }
+    }
+
+    fn env_is_set(&self, name: &str) -> bool {
+        name == "GITHUB_SECRET"
+    }
+
+    fn try_file(&self, path: &std::path::Path) -> Result<(), String> {
+        if path.ends_with("there") { Ok(()) } else { Err("no such file".into()) }
+    }
+
+    fn program_exists(&self, program: &str) -> bool {
+        program == "cat"
+    }
+}
+
+fn source(text: &str) -> Source {
+    Source { name: "hookkeeper.toml".into(), text: text.into(), base: PathBuf::from("/etc/hk") }
+}
+
+fn read(text: &str) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
+    load(&source(text), &Surroundings, Scope::Full)
+}
+
+/// Reads a text that is fine.
+#[track_caller]
+fn good(text: &str) -> (Config, Vec<String>) {
+    let (config, warnings) = read(text).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    (config, warnings.iter().map(ToString::to_string).collect())
+}
+
+/// Checks the place, key and first words of every problem of a text.
+#[track_caller]
+fn bad(text: &str, expected: &[(usize, &str, &str)]) -> Vec<Problem> {
+    let problems = read(text).expect_err("the text has problems");
+    let found: Vec<_> = problems.iter().map(|p| (p.line, p.key.as_str(), p.message.as_str())).collect();
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!((found.0, found.1), (expected.0, expected.1), "{found:?}");
+        assert!(found.2.starts_with(expected.2), "{found:?} {expected:?}");
+    }
+    problems
+}
+
+const TRIGGER: &str = "[[triggers]]\nid = \"github\"\nprovider = \"github\"\nsecrets = { signing_secret = \"env:GITHUB_SECRET\" }\n";
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let (config, warnings) = good("");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.server.admin.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.log.path, PathBuf::from("/etc/hk/data"));
+    assert!(config.triggers.is_empty() && config.functions.is_empty() && warnings.is_empty());
+}
+
+#[test]
+fn the_starter_is_the_default() {
+    let (starter, warnings) = good(STARTER);
+    let (empty, _) = good("");
+    let head = |config: &Config| {
+        let mut config = config.clone();
+        config.triggers.clear();
+        config.functions.clear();
+        config.to_string()
+    };
+    assert_eq!(head(&starter), head(&empty));
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_starter_shows_every_key_with_its_default() {
+    // Every commented key once, one at a time: none may be unknown.
+    let lines: Vec<_> = STARTER.lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        let Some(bare) = line.strip_prefix("# ").filter(|line| {
+            line.split_once(" = ")
+                .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        }) else {
+            continue;
+        };
+        let key = bare.split(' ').next().unwrap();
+        let mut text: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        // Drop the active line of the same key within the same table.
+        for other in text.iter_mut().filter(|other| other.starts_with(&format!("{key} = "))) {
+            if key != "id" {
+                other.clear();
+            }
+        }
+        text[i] = bare.to_owned();
+        if let Err(problems) = read(&text.join("\n")) {
+            let unknown: Vec<_> = problems
+                .iter()
+                .filter(|p| p.message.starts_with("unknown") && !p.message.starts_with("unknown trigger"))
+                .collect();
+            assert!(unknown.is_empty() || key == "id", "{bare}: {unknown:#?}");
+        }
+    }
+    let (config, _) = good(STARTER);
+    let shown = config.to_string();
+    for default in [
+        "kind = \"webhook\"",
+        "path = \"/hooks/github\"",
+        "dedupe_window = \"72h\"",
+        "dedupe = \"delivery\"",
+        "timeout = \"30s\"",
+        "retry = { attempts = 8, backoff = \"standard\" }",
+        "concurrency = { limit = 16 }",
+        "format = \"binary\"",
+    ] {
+        assert!(STARTER.contains(&format!("# {default}")), "the starter shows {default}");
+        let shown = shown.replace("\"3d\"", "\"72h\"");
+        assert!(shown.contains(default), "{default} is in effect:\n{shown}");
+    }
+}
+
+#[test]
+fn the_quick_start_is_a_configuration() {
+    let program = std::path::Path::new("/opt/my \"tools\"/hookkeeper");
+    let (config, _) = load(&quick_start(program), &Surroundings, Scope::Text).unwrap();
+    assert_eq!(config.triggers[0].path, "/hooks/github");
+    let Handler::Exec { command, .. } = &config.functions[0].handler else { panic!("exec") };
+    assert_eq!(command, &["/opt/my \"tools\"/hookkeeper", "print-event"]);
+}
+
+#[test]
+fn what_is_printed_is_read_back() {
+    let text = format!(
+        "[server]\npublic_url = \"https://a.example/\"\nadmin = \"0.0.0.0:81\"\nadmin_token = \"env:GITHUB_SECRET\"\n\
+         tls = {{ cert = \"there\", key = \"there\" }}\n{TRIGGER}tolerance = \"90s\"\nrate_limit = {{ per_second = 0.5 }}\n\
+         [[functions]]\nid = \"f\"\nevents = [\"a.*\"]\nwhen = 'event.x == \"\\\"'\nhandler = {{ http = \"http://h/\" }}\n\
+         signing_secret = [\"env:GITHUB_SECRET\", \"store:old\"]\nsign_as = \"provider\"\n\
+         [[providers]]\nid = \"own\"\n[providers.inner]\nx = 1\n"
+    );
+    let (config, _) = good(&text);
+    let printed = config.to_string();
+    let (again, _) = good(&printed);
+    assert_eq!(printed, again.to_string());
+    assert_eq!(format!("{config:?}"), format!("{again:?}"));
+}
+
+#[test]
+fn every_problem_is_found_in_one_run() {
+    let problems = bad(
+        r#"
+[server]
+listen = "localhost"
+body_limit = "25"
+workers = 0
+colour = "red"
+[log]
+retention = "30d"
+[[triggers]]
+id = "github"
+provider = "gihub"
+secrets = { signing_secret = "env:NOT_SET" }
+tolerence = "5m"
+[[triggers]]
+id = "github"
+provider = "github"
+path = "hooks"
+kind = "cron"
+[[functions]]
+id = "deploy eu"
+on = ["githb"]
+when = "nonsense"
+handler = { pull = true }
+retry = { attempts = 0, backoff = "slow" }
+debounce = "1m"
+"#,
+        &[
+            (3, "server.listen", "this is not an address"),
+            (4, "server.body_limit", "this is not a size"),
+            (5, "server.workers", "number out of range"),
+            (6, "server.colour", "unknown key"),
+            (8, "log.retention", "retention is not supported"),
+            (11, "triggers.github.provider", "unknown provider"),
+            (12, "triggers.github.secrets.signing_secret", "the environment variable NOT_SET is not set"),
+            (13, "triggers.github.tolerence", "unknown key"),
+            (14, "triggers[1].secrets", "the secret `signing_secret` is missing"),
+            (15, "triggers[1].id", "id `github` is used twice"),
+            (17, "triggers[1].path", "the path does not begin with /"),
+            (18, "triggers[1].kind", "cron triggers are not supported"),
+            (20, "functions[0].id", "this does not serve as an id"),
+            (21, "functions[0].on[0]", "unknown trigger"),
+            (22, "functions[0].when", "this is no CEL expression"),
+            (23, "functions[0].handler.pull", "handlers of the kind `pull` are not supported"),
+            (24, "functions[0].retry.attempts", "number out of range"),
+            (24, "functions[0].retry.backoff", "unknown backoff"),
+            (25, "functions[0].debounce", "`debounce` is not supported"),
+        ],
+    );
+    let nearest = |key: &str| problems.iter().find(|p| p.key == key).unwrap().nearest.clone();
+    assert_eq!(nearest("triggers.github.provider").as_deref(), Some("github"));
+    assert_eq!(nearest("triggers.github.tolerence").as_deref(), Some("tolerance"));
+    assert_eq!(nearest("functions[0].on[0]").as_deref(), Some("github"));
+    for problem in &problems {
+        assert!(problem.remedy.is_some() || problem.nearest.is_some(), "a way out: {problem}");
+    }
+}
+
+#[test]
+fn syntax_errors_have_a_line_and_hide_no_other_problem() {
+    let problems = bad(
+        "[server]\nlisten = 127.0.0.1:8080\nadmin = \"nowhere\"\n[[triggers]\nid = 1\n",
+        &[
+            (2, "", "this is not TOML"),
+            (3, "server.admin", "this is not an address"),
+            (4, "", "this is not TOML"),
+        ],
+    );
+    assert_eq!(problems[0].snippet.as_ref().unwrap().0, "listen = 127.0.0.1:8080");
+}
+
+#[test]
+fn no_secret_is_ever_repeated() {
+    let texts = [
+        "[server]\nadmin_token = \"hunter2\"",
+        "[server]\nadmin_token = \"hunter2",
+        "[server]\nadmin_token = hunter2",
+        "[server]\nadmin_token = [\"hunter2\"]",
+        "[server]\nadmintoken = \"hunter2\"",
+        "[server]\ntoken = \"hunter2\"",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets = \"hunter2\"",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets = { signing_secret = \"hunter2\" }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets = { signing_secret = hunter2 }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets = { signing_secret = [\"hunter2\", 7] }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets = { signing_secret = [\n\"hunter2\n] }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets = { signing_secret = [\n\"hunter2==\n] }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets = { wrong = \"literal:hunter2\" }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecret = { signing_secret = \"hunter2\" }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\n[triggers.secrets]\nsigning_secret = \"hunter2\"",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecrets.signing_secret = \"hunter2\"",
+        "[[functions]]\nid = \"a\"\nhandler = { http = \"http://me:hunter2@host/\" }",
+        "[[functions]]\nid = \"a\"\nhandler = { exec = [\"cat\"] }\nsigning_secret = \"hunter2\"",
+        "[[functions]]\nid = \"a\"\nhandler = { exec = [\"cat\"], env = [\"TOKEN=hunter2\"] }",
+        "hunter2",
+    ];
+    for text in texts {
+        let problems = read(text).expect_err(text);
+        let shown = format!("{problems:?}{}", problems.iter().map(ToString::to_string).collect::<String>());
+        assert!(!shown.contains("hunter2"), "{text}\n{shown}");
+    }
+}
+
+#[test]
+fn literals_work_with_a_warning_that_hides_them() {
+    let (_, warnings) = good(&TRIGGER.replace("env:GITHUB_SECRET", "literal:hunter2"));
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("literal secret") && !warnings[0].contains("hunter2"));
+}
+
+#[test]
+fn the_admin_listener_needs_a_token_beyond_loopback() {
+    bad("[server]\nadmin = \"0.0.0.0:9000\"", &[(2, "server.admin", "the admin listener is reachable")]);
+    good("[server]\nadmin = \"0.0.0.0:9000\"\nadmin_token = \"env:GITHUB_SECRET\"");
+    good("[server]\nadmin = \"[::1]:9000\"");
+    bad("[server]\nadmin = \"127.0.0.1:8080\"", &[(2, "server.admin", "`listen` and `admin` are the same")]);
+}
+
+#[test]
+fn secrets_follow_the_providers_entry() {
+    let trigger =
+        |provider: &str, rest: &str| format!("[[triggers]]\nid = \"t\"\nprovider = \"{provider}\"\n{rest}");
+    good(&trigger("notion", ""));
+    bad(&trigger("github", ""), &[(1, "triggers.t.secrets", "the secret `signing_secret` is missing")]);
+    let problems = bad(
+        &trigger("github", "secrets = { signing_secert = \"env:GITHUB_SECRET\" }"),
+        &[
+            (1, "triggers.t.secrets", "the secret `signing_secret` is missing"),
+            (4, "triggers.t.secrets.signing_secert", "the provider has no secret of this name"),
+        ],
+    );
+    assert_eq!(problems[1].nearest.as_deref(), Some("signing_secret"));
+    bad(
+        &trigger("github", "secrets = { signing_secret = \"file:gone\" }"),
+        &[(4, "triggers.t.secrets.signing_secret", "cannot read /etc/hk/gone")],
+    );
+}
+
+#[test]
+fn settings_follow_the_providers_entry() {
+    let trigger =
+        |rest: &str| format!("{}{rest}", TRIGGER.replace("provider = \"github\"", "provider = \"hmac\""));
+    good(&trigger("settings = { header = \"x-sig\", encoding = \"hex\" }"));
+    bad(&trigger(""), &[(1, "triggers.github.settings", "the setting `header` is missing")]);
+    bad(
+        &trigger("settings = { header = \"x\", encoding = \"hax\", other = \"\" }"),
+        &[
+            (5, "triggers.github.settings.encoding", "unknown value"),
+            (5, "triggers.github.settings.other", "the provider has no setting"),
+        ],
+    );
+}
+
+#[test]
+fn windows_follow_the_providers_retries() {
+    let stripe = TRIGGER.replace("provider = \"github\"", "provider = \"stripe\"");
+    assert_eq!(good(&stripe).0.triggers[0].dedupe_window, Duration::from_secs(5 * 86_400));
+    let (_, warnings) = good(&format!("{stripe}dedupe_window = \"72h\""));
+    assert!(warnings[0].contains("5d") && warnings[0].contains("3d"), "{warnings:?}");
+    let (_, warnings) = good(&format!("{TRIGGER}tolerance = \"1m\""));
+    assert!(warnings[0].contains("no effect"), "{warnings:?}");
+}
+
+#[test]
+fn urls_that_are_signed_need_to_be_known() {
+    let square = TRIGGER.replace("provider = \"github\"", "provider = \"square\"");
+    bad(&square, &[(1, "triggers.github.provider", "this provider signs the URL")]);
+    good(&format!("[server]\npublic_url = \"https://a.example\"\n{square}"));
+}
+
+#[test]
+fn paths_are_taken_once() {
+    let second = TRIGGER.replace("id = \"github\"", "id = \"other\"\npath = \"/hooks/github\"");
+    bad(
+        &format!("{TRIGGER}{second}"),
+        &[(7, "triggers.other.path", "path /hooks/github is taken by trigger `github`")],
+    );
+}
+
+#[test]
+fn a_command_that_is_not_there_is_a_warning() {
+    let (_, warnings) = good("[[functions]]\nid = \"f\"\nhandler = { exec = [\"./gone.sh\"] }");
+    assert!(warnings[0].contains("there is no program /etc/hk/./gone.sh"), "{warnings:?}");
+}
+
+#[test]
+fn own_providers_are_known_to_triggers() {
+    let text = format!(
+        "{}[[providers]]\nid = \"own\"\n",
+        TRIGGER.replace("provider = \"github\"", "provider = \"own\"")
+    );
+    bad(&text, &[(4, "triggers.github.secrets.signing_secret", "the provider has no secret of this name")]);
+    let text = "[[triggers]]\nid = \"t\"\nprovider = \"own\"\n[[providers]]\nid = \"own\"\n[[providers]]\nname = \"x\"\n";
+    bad(text, &[(6, "providers[1]", "this is no catalogue entry: `id` is missing")]);
+}
+
+#[test]
+fn wrong_types_are_told_apart() {
+    bad(
+        "triggers = 5\n[server]\nlisten = 8080\nworkers = \"two\"\ntls = true\n[log]\npath = []\n[[functions]]\nid = \"f\"\nhandler = \"http://x\"\non = \"github\"\n",
+        &[
+            (1, "triggers", "expected a list"),
+            (3, "server.listen", "expected a string"),
+            (4, "server.workers", "expected a whole number"),
+            (5, "server.tls", "expected a table"),
+            (7, "log.path", "expected a string"),
+            (10, "functions.f.handler", "expected a table"),
+            (11, "functions.f.on", "expected a list"),
+        ],
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\[{1,2}(server|log|triggers|functions)\\]{1,2}\n|[a-z_]{1,8} = [\"\\[{]?[a-z:0-9]{0,6}[\"\\]}]?\n|.{0,12}\n){0,8}") {
+        let _ = load(&source(&text), &Surroundings, Scope::Full);
+    }
+}

@@ -1,0 +1,366 @@
+//! Reads `[[triggers]]` and `[[providers]]`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::document::{Node, Section};
+use super::knowledge::ProviderFacts;
+use super::raw::{Reader, optional, or_default};
+use super::secret_ref::SecretRef;
+use super::units::format_duration;
+use super::{Dedupe, RateLimit, Trigger, TriggerKind};
+use crate::event::{ProviderId, TriggerId};
+
+/// Longest path of a trigger, in bytes.
+const PATH_BYTES_MAX: usize = 512;
+
+const KEYS: [&str; 10] = [
+    "id",
+    "provider",
+    "kind",
+    "path",
+    "secrets",
+    "tolerance",
+    "dedupe_window",
+    "dedupe",
+    "rate_limit",
+    "settings",
+];
+
+const LATER: [(&str, &str); 4] = [
+    ("schedule", "cron triggers are"),
+    ("timezone", "cron triggers are"),
+    ("catchup", "cron triggers are"),
+    ("expect_every", "the silence alarm is"),
+];
+
+/// Reads the user's own catalogue entries: their texts, and the facts on them.
+pub(super) fn read_providers(
+    reader: &Reader<'_>,
+    root: &Section<'_>,
+) -> (Option<Vec<String>>, Vec<ProviderFacts>) {
+    let Some(node) = root.get("providers") else { return (Some(Vec::new()), Vec::new()) };
+    let Some(items) = node.array("[[providers]] tables") else { return (None, Vec::new()) };
+    // The same text read once more, as values: what is wanted is each table's own text.
+    let document: toml::Table = toml::from_str(&reader.findings.source().text).unwrap_or_default();
+    let (mut texts, mut facts) = (Vec::new(), Vec::<ProviderFacts>::new());
+    let mut complete = true;
+    for (i, item) in items.iter().enumerate() {
+        let table = document.get("providers").and_then(|list| list.get(i));
+        let text = table.and_then(|table| toml::to_string(table).ok()).unwrap_or_default();
+        match reader.knowledge.read_provider(&text) {
+            Ok(fact) if facts.iter().any(|other| other.id == fact.id) => {
+                item.wrong(format!("provider `{}` is defined twice", fact.id), "give each an id of its own");
+                complete = false;
+            }
+            Ok(fact) => facts.push(fact),
+            Err(reason) => {
+                item.wrong(
+                    format!("this is no catalogue entry: {reason}"),
+                    "see `hookkeeper providers show github --json` for an example",
+                );
+                complete = false;
+            }
+        }
+        texts.push(text);
+    }
+    (complete.then_some(texts), facts)
+}
+
+/// Reads all triggers; beside them the ids of all that have one, also of broken ones.
+pub(super) fn read_triggers(
+    reader: &Reader<'_>,
+    root: &Section<'_>,
+    own: &[ProviderFacts],
+    has_public_url: bool,
+) -> (Option<Vec<Trigger>>, Vec<String>) {
+    let Some(node) = root.get("triggers") else { return (Some(Vec::new()), Vec::new()) };
+    let Some(items) = node.array("[[triggers]] tables") else { return (None, Vec::new()) };
+    let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+    let mut paths: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    let mut triggers = Vec::new();
+    for item in &items {
+        let trigger = item.section().and_then(|mut section| {
+            let id = read_id(&mut section, "triggers", &mut ids);
+            let trigger =
+                Table { reader, own, has_public_url }.read(&section, id.and_then(|id| id.parse().ok()))?;
+            let place = (trigger.id.to_string(), section.line());
+            if let Some((other, line)) = paths.insert(trigger.path.clone(), place) {
+                let message = format!("path {} is taken by trigger `{other}` (line {line})", trigger.path);
+                match section.get("path") {
+                    Some(node) => node.wrong(message, "give each trigger a path of its own"),
+                    None => section.missing("path", message, "give each trigger a path of its own"),
+                }
+                return None;
+            }
+            Some(trigger)
+        });
+        triggers.push(trigger);
+    }
+    (triggers.into_iter().collect(), ids.into_keys().collect())
+}
+
+/// Reads the `id` of a table, names the table after it, and reports a second use.
+pub(super) fn read_id(
+    section: &mut Section<'_>,
+    list: &str,
+    seen: &mut BTreeMap<String, usize>,
+) -> Option<String> {
+    let node = section.require("id", "give it an id, such as id = \"github\"")?;
+    let id = node.string("an id")?;
+    // All kinds of ids have one alphabet.
+    if let Err(error) = TriggerId::new(id) {
+        node.wrong("this does not serve as an id", error);
+        return None;
+    }
+
+    if let Some(line) = seen.insert(id.to_owned(), section.line()) {
+        node.wrong(
+            format!("id `{id}` is used twice, first in the table of line {line}"),
+            "give each an id of its own",
+        );
+        return None;
+    }
+    section.rename(format!("{list}.{id}"));
+    Some(id.to_owned())
+}
+
+/// Reads one trigger.
+struct Table<'a> {
+    reader: &'a Reader<'a>,
+    own: &'a [ProviderFacts],
+    has_public_url: bool,
+}
+
+impl Table<'_> {
+    fn read(&self, section: &Section<'_>, id: Option<TriggerId>) -> Option<Trigger> {
+        section.only(&KEYS, &LATER);
+        let kind = or_default(section.get("kind"), TriggerKind::Webhook, |node| self.kind(node));
+        let provider = section
+            .require("provider", "name a provider of `hookkeeper providers list`")
+            .and_then(|node| self.provider(&node));
+        let path = match (section.get("path"), &id) {
+            (Some(node), _) => self.path(&node),
+            (None, Some(id)) => Some(format!("/hooks/{id}")),
+            (None, None) => None,
+        };
+        let facts = provider.as_ref().map(|(_, facts)| facts);
+        let secrets = self.secrets(section, facts);
+        let settings = self.settings(section, facts);
+        let tolerance = optional(section.get("tolerance"), |node| {
+            if facts.is_some_and(|facts| !facts.timestamped) {
+                node.risky("this provider signs no time: `tolerance` has no effect", "remove the key");
+            }
+            self.reader.duration(node, Trigger::TOLERANCE_RANGE)
+        });
+        let default_window =
+            facts.and_then(|facts| facts.retries_for).unwrap_or_default().max(Trigger::DEDUPE_WINDOW);
+        let dedupe_window =
+            or_default(section.get("dedupe_window"), default_window, |node| self.window(node, facts));
+        let dedupe = or_default(section.get("dedupe"), Dedupe::default(), |node| self.dedupe(node));
+        let rate_limit = optional(section.get("rate_limit"), |node| self.rate_limit(node));
+        if facts.is_some_and(|facts| facts.needs_public_url) && !self.has_public_url {
+            section.missing(
+                "provider",
+                "this provider signs the URL, and `server.public_url` is missing",
+                "set public_url in [server] to the URL as registered with the provider",
+            );
+        }
+        Some(Trigger {
+            id: id?,
+            provider: provider.as_ref()?.0.clone(),
+            kind: kind?,
+            path: path?,
+            secrets: secrets?,
+            tolerance: tolerance?,
+            dedupe_window: dedupe_window?,
+            dedupe: dedupe?,
+            rate_limit: rate_limit?,
+            settings: settings?,
+        })
+    }
+
+    fn kind(&self, node: &Node<'_>) -> Option<TriggerKind> {
+        match node.string("webhook")? {
+            "webhook" => Some(TriggerKind::Webhook),
+            kind @ ("cron" | "poll") => {
+                node.wrong(
+                    format!("{kind} triggers are not supported by this version"),
+                    "remove the trigger",
+                );
+                None
+            }
+            _ => {
+                node.unknown("unknown kind of trigger", ["webhook"], "the only kind is webhook");
+                None
+            }
+        }
+    }
+
+    fn provider(&self, node: &Node<'_>) -> Option<(ProviderId, ProviderFacts)> {
+        let text = node.string("a provider's id")?;
+        let own = self.own.iter().find(|facts| facts.id == text).cloned();
+        let found = own.or_else(|| self.reader.knowledge.provider(text));
+        match (ProviderId::new(text), found) {
+            (Ok(id), Some(facts)) => Some((id, facts)),
+            _ => {
+                let known = self.reader.knowledge.provider_ids();
+                let all =
+                    known.iter().map(String::as_str).chain(self.own.iter().map(|facts| facts.id.as_str()));
+                node.unknown(
+                    "unknown provider",
+                    all,
+                    "see `hookkeeper providers list`, or describe your own in a [[providers]] table",
+                );
+                None
+            }
+        }
+    }
+
+    fn path(&self, node: &Node<'_>) -> Option<String> {
+        let text = node.string("a path such as /hooks/github")?;
+        let problem = if !text.starts_with('/') {
+            "the path does not begin with /"
+        } else if text.contains(['?', '#', '{', '}']) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            "the path has characters that a trigger's path cannot have"
+        } else if text.split('/').any(|part| part == "." || part == "..") {
+            "the path has a part of dots"
+        } else if text.len() > PATH_BYTES_MAX {
+            "the path is too long"
+        } else {
+            return Some(text.to_owned());
+        };
+        node.wrong(problem, "write it as providers will call it, such as /hooks/github");
+        None
+    }
+
+    fn secrets(
+        &self,
+        section: &Section<'_>,
+        facts: Option<&ProviderFacts>,
+    ) -> Option<BTreeMap<String, Vec<SecretRef>>> {
+        let example = "secrets = { signing_secret = \"env:NAME\" }";
+        let given = section.get("secrets");
+        let table = match &given {
+            Some(node) if !node.is_table() => {
+                node.wrong_secret("expected a table of secrets by name", example);
+                return None;
+            }
+            Some(node) => Some(node.section()?),
+            None => None,
+        };
+        let mut complete = true;
+        let mut secrets = BTreeMap::new();
+        for (name, node) in table.iter().flat_map(Section::entries) {
+            match self.reader.secrets(&node) {
+                Some(list) => drop(secrets.insert(name.to_owned(), list)),
+                None => complete = false,
+            }
+            if let (Some(facts), Some(table)) = (facts, &table)
+                && !facts.secrets.iter().any(|fact| fact.name == name)
+            {
+                let known = facts.secrets.iter().map(|fact| fact.name.as_str());
+                let all: Vec<_> = known.clone().collect();
+                let remedy = match all.as_slice() {
+                    [] => "remove it: the provider has no secrets".to_owned(),
+                    all => format!("the provider's secrets: {}", all.join(", ")),
+                };
+                table.unknown_name(name, "the provider has no secret of this name", known, remedy);
+            }
+        }
+        for fact in facts.into_iter().flat_map(|facts| &facts.secrets) {
+            let given = table.as_ref().is_some_and(|table| table.get(&fact.name).is_some());
+            if fact.required && !fact.learned && !given {
+                let remedy = format!(
+                    "add secrets = {{ {} = \"env:NAME\" }}, or \"file:PATH\", or \"store:NAME\"",
+                    fact.name
+                );
+                section.missing("secrets", format!("the secret `{}` is missing", fact.name), remedy);
+                complete = false;
+            }
+        }
+        complete.then_some(secrets)
+    }
+
+    fn settings(
+        &self,
+        section: &Section<'_>,
+        facts: Option<&ProviderFacts>,
+    ) -> Option<BTreeMap<String, String>> {
+        let table = match section.get("settings") {
+            Some(node) => Some(node.section()?),
+            None => None,
+        };
+        let mut complete = true;
+        let mut settings = BTreeMap::new();
+        for (name, node) in table.iter().flat_map(Section::entries) {
+            let Some(value) = node.string("a setting") else {
+                complete = false;
+                continue;
+            };
+            settings.insert(name.to_owned(), value.to_owned());
+            let Some(facts) = facts else { continue };
+            match facts.settings.iter().find(|fact| fact.name == name) {
+                Some(fact) if !fact.values.is_empty() && !fact.values.iter().any(|known| known == value) => {
+                    let known = fact.values.iter().map(String::as_str);
+                    node.unknown("unknown value", known, format!("one of {}", fact.values.join(", ")));
+                }
+                Some(_) => {}
+                None => {
+                    let known: Vec<_> = facts.settings.iter().map(|fact| fact.name.as_str()).collect();
+                    let remedy = match known.as_slice() {
+                        [] => "remove it: the provider has no settings".to_owned(),
+                        known => format!("the provider's settings: {}", known.join(", ")),
+                    };
+                    if let Some(table) = &table {
+                        table.unknown_name(name, "the provider has no setting of this name", known, remedy);
+                    }
+                }
+            }
+        }
+        for fact in facts.into_iter().flat_map(|facts| &facts.settings) {
+            if fact.required && !settings.contains_key(&fact.name) {
+                let remedy = format!("add settings = {{ {} = \"…\" }}", fact.name);
+                section.missing("settings", format!("the setting `{}` is missing", fact.name), remedy);
+                complete = false;
+            }
+        }
+        complete.then_some(settings)
+    }
+
+    fn window(&self, node: &Node<'_>, facts: Option<&ProviderFacts>) -> Option<Duration> {
+        let window = self.reader.duration(node, Trigger::DEDUPE_WINDOW_RANGE)?;
+        if let Some(retries_for) = facts.and_then(|facts| facts.retries_for)
+            && window < retries_for
+        {
+            let (window, retries) = (format_duration(window), format_duration(retries_for));
+            node.risky(
+                format!("the provider may send a delivery again for {retries}, which {window} do not cover"),
+                format!("use {retries} or more, or duplicates become events of their own"),
+            );
+        }
+        Some(window)
+    }
+
+    fn dedupe(&self, node: &Node<'_>) -> Option<Dedupe> {
+        match node.string("delivery or body")? {
+            "delivery" => Some(Dedupe::Delivery),
+            "body" => Some(Dedupe::Body),
+            _ => {
+                node.unknown("unknown way to tell duplicates", ["delivery", "body"], "one of delivery, body");
+                None
+            }
+        }
+    }
+
+    fn rate_limit(&self, node: &Node<'_>) -> Option<RateLimit> {
+        let section = node.section()?;
+        section.only(&["per_second", "burst"], &[]);
+        let example = "rate_limit = { per_second = 500, burst = 1000 }";
+        let per_second = section.require("per_second", example)?.positive(RateLimit::PER_SECOND_MAX)?;
+        let burst = or_default(section.get("burst"), per_second.ceil().max(1.0) as u64, |node| {
+            node.integer(1..=RateLimit::BURST_MAX)
+        })?;
+        Some(RateLimit { per_second, burst: u32::try_from(burst).ok()? })
+    }
+}
