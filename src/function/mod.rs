@@ -1,4 +1,13 @@
 //! Handlers: what an attempt calls. One kind per file.
+//!
+//! A handler makes one attempt and says what came of it. When to try again, and what a run becomes, is the
+//! dispatcher's business; which events there are at all, the router's.
+
+mod cloud_event;
+mod exec;
+pub mod exec_guard;
+mod http;
+mod standard_webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +16,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::event::{RunId, StoredEvent, Timestamp};
+
+pub use exec::ExecHandler;
+pub use http::{HttpHandler, Resigner, client};
 
 /// What a handler is called with.
 #[derive(Debug, Clone)]
@@ -61,4 +73,28 @@ pub trait Handler: Send + Sync {
     /// Makes one attempt. The dispatcher enforces the timeout by dropping the future, which must
     /// leave nothing behind.
     async fn call(&self, invocation: Invocation) -> Answer;
+}
+
+/// Cuts a text to at most `bytes_max` bytes, between two characters.
+fn bounded(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The second attempt of a run for an event with the given body.
+    pub(crate) fn invocation(body: &str) -> Invocation {
+        let event = crate::subscription::tests::event("push", body);
+        Invocation {
+            run: RunId { event: event.id, function: "deploy".parse().unwrap(), generation: 1 },
+            attempt: 2,
+            event: Arc::new(event),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            now: Timestamp::from_second(1_700_000_000).unwrap(),
+            timeout: Duration::from_secs(30),
+        }
+    }
 }
