@@ -1,8 +1,8 @@
 //! Turns secret references into secrets.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
@@ -37,65 +37,75 @@ pub enum SecretError {
     Blank(String),
 }
 
-/// Gives secrets for references: the environment, files, and what hookkeeper keeps sealed.
-pub trait SecretProvider: Send + Sync {
+/// What is kept sealed, by name. The log's state is one; so is a closure.
+pub trait SealedStore {
+    /// Returns what is kept under a name; empty bytes count as nothing.
+    fn sealed(&self, name: &str) -> Option<Bytes>;
+}
+
+impl<F: Fn(&str) -> Option<Bytes>> SealedStore for F {
+    fn sealed(&self, name: &str) -> Option<Bytes> {
+        self(name)
+    }
+}
+
+/// Resolves references of every kind, seals and unseals.
+///
+/// The master key is looked for when it is first needed, and created only when something is to be sealed.
+pub struct Vault {
+    data: PathBuf,
+    key: OnceLock<MasterKey>,
+}
+
+impl Vault {
+    /// Returns the vault of a data folder. Nothing is read or created yet.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), key: OnceLock::new() }
+    }
+
+    /// Returns a vault with a key that is known already.
+    pub fn with_key(key: MasterKey) -> Self {
+        Self { data: PathBuf::new(), key: OnceLock::from(key) }
+    }
+
+    fn key(&self, find: impl FnOnce(&Path) -> Result<MasterKey, SealError>) -> Result<&MasterKey, SealError> {
+        if let Some(key) = self.key.get() {
+            return Ok(key);
+        }
+        // Two threads may both find it; they find the same one.
+        let found = find(&self.data)?;
+        Ok(self.key.get_or_init(|| found))
+    }
+
+    /// Seals a secret for keeping under a name, creating the master key if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the master key cannot be read or created.
+    pub fn seal(&self, name: &str, secret: &Secret) -> Result<Bytes, SealError> {
+        self.key(MasterKey::open)?.seal(name, secret)
+    }
+
+    /// Opens what was sealed for the same name.
+    ///
+    /// # Errors
+    ///
+    /// If the master key is not to be had, or the bytes do not open under it.
+    pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Secret, SealError> {
+        self.key(MasterKey::read)?.unseal(name, sealed)
+    }
+
     /// Finds the secret that a reference names.
     ///
     /// # Errors
     ///
     /// If there is none, it cannot be read, or it is blank.
-    fn resolve(&self, reference: &SecretRef) -> Result<Secret, SecretError>;
-
-    /// Finds all secrets of a list, in its order.
-    ///
-    /// # Errors
-    ///
-    /// If any of them is not to be had.
-    fn resolve_all(&self, references: &[SecretRef]) -> Result<Vec<Secret>, SecretError> {
-        references.iter().map(|reference| self.resolve(reference)).collect()
-    }
-
-    /// Finds all secrets of a trigger by name.
-    ///
-    /// # Errors
-    ///
-    /// If any of them is not to be had.
-    fn resolve_map(
-        &self,
-        references: &BTreeMap<String, Vec<SecretRef>>,
-    ) -> Result<BTreeMap<String, Vec<Secret>>, SecretError> {
-        let resolve = |(name, list): (&String, &Vec<SecretRef>)| Ok((name.clone(), self.resolve_all(list)?));
-        references.iter().map(resolve).collect()
-    }
-}
-
-/// The chain that resolves every kind of reference.
-///
-/// `sealed` looks up what is kept under a name; the log's state serves as one.
-pub struct Chain<F> {
-    key: MasterKey,
-    sealed: F,
-}
-
-impl<F: Fn(&str) -> Option<Bytes> + Send + Sync> Chain<F> {
-    /// Returns a chain over the given key and store.
-    pub fn new(key: MasterKey, sealed: F) -> Self {
-        Self { key, sealed }
-    }
-
-    /// Returns the key.
-    pub fn key(&self) -> &MasterKey {
-        &self.key
-    }
-}
-
-impl<F: Fn(&str) -> Option<Bytes> + Send + Sync> SecretProvider for Chain<F> {
-    fn resolve(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+    pub fn resolve(&self, reference: &SecretRef, store: &impl SealedStore) -> Result<Secret, SecretError> {
         let found = match reference {
             SecretRef::Store(name) => {
                 // An empty record removes the name.
-                let sealed = (self.sealed)(name).filter(|sealed| !sealed.is_empty());
-                self.key.unseal(name, &sealed.ok_or_else(|| SecretError::NotStored(name.clone()))?)?
+                let sealed = store.sealed(name).filter(|sealed| !sealed.is_empty());
+                self.unseal(name, &sealed.ok_or_else(|| SecretError::NotStored(name.clone()))?)?
             }
             outside => resolve_outside(outside)?,
         };
@@ -131,7 +141,7 @@ fn resolve_outside(reference: &SecretRef) -> Result<Secret, SecretError> {
     }
 }
 
-fn read_file(path: &std::path::Path) -> io::Result<Secret> {
+fn read_file(path: &Path) -> io::Result<Secret> {
     use std::io::Read as _;
     let mut content = zeroize::Zeroizing::new(Vec::new());
     std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
@@ -147,19 +157,29 @@ fn read_file(path: &std::path::Path) -> io::Result<Secret> {
 mod tests {
     use super::*;
 
-    fn chain() -> impl SecretProvider {
-        let key = MasterKey::from_bytes([7; 32]);
-        let kept = key.seal("kept", &Secret::new("sealed one")).unwrap();
-        Chain::new(key, move |name: &str| match name {
+    fn resolve(reference: SecretRef) -> Result<Vec<u8>, String> {
+        let vault = Vault::with_key(MasterKey::from_bytes([7; 32]));
+        let kept = vault.seal("kept", &Secret::new("sealed one")).unwrap();
+        let store = move |name: &str| match name {
             "kept" => Some(kept.clone()),
             "damaged" => Some(Bytes::from_static(b"x")),
             "removed" => Some(Bytes::new()),
             _ => None,
-        })
+        };
+        vault
+            .resolve(&reference, &store)
+            .map(|secret| secret.expose().to_vec())
+            .map_err(|error| error.to_string())
     }
 
-    fn resolve(reference: SecretRef) -> Result<Vec<u8>, String> {
-        chain().resolve(&reference).map(|secret| secret.expose().to_vec()).map_err(|error| error.to_string())
+    #[test]
+    fn the_key_is_created_when_something_is_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::new(folder.path());
+        assert!(vault.resolve(&SecretRef::Literal("x".into()), &|_: &str| None).is_ok());
+        assert!(matches!(vault.unseal("a", b"x"), Err(SealError::NoKey { .. })));
+        let sealed = vault.seal("a", &Secret::new("x")).unwrap();
+        assert_eq!(Vault::new(folder.path()).unseal("a", &sealed).unwrap().expose(), b"x");
     }
 
     #[test]
