@@ -1,0 +1,362 @@
+//! Templates: text with placeholders that stand for parts of a request.
+//!
+//! `{body} {timestamp} {id} {url} {path} {method}` and any location, each with filters behind it:
+//! `{header:X-Host|lower}`. What stands in brackets is left out as a whole when a value in it is
+//! absent or empty: `{header:X-GitHub-Event}[.{json:/action}]`. A brace or bracket that is meant
+//! literally is doubled.
+
+use std::borrow::Cow;
+
+use super::{Error, Fields, Filter, Location, Slot, Values};
+
+/// A compiled template.
+#[derive(Debug, Clone)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Text(String),
+    Value(Source, Vec<Filter>),
+    Optional(Vec<Part>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Body,
+    Timestamp,
+    Id,
+    Url,
+    Path,
+    Method,
+    At(Slot),
+}
+
+/// What a template is filled from.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The request's values.
+    pub values: &'a Values<'a>,
+    /// The signed time's text, verbatim.
+    pub timestamp: Option<&'a [u8]>,
+    /// The delivery's id.
+    pub id: Option<&'a [u8]>,
+}
+
+impl<'a> Context<'a> {
+    fn get(&self, source: Source) -> Option<Cow<'a, [u8]>> {
+        let request = self.values.request();
+        match source {
+            Source::Body => Some(Cow::Borrowed(request.body)),
+            Source::Timestamp => self.timestamp.map(Cow::Borrowed),
+            Source::Id => self.id.map(Cow::Borrowed),
+            Source::Url => {
+                request.public_url.map(|base| Cow::Owned(format!("{base}{}", request.url).into_bytes()))
+            }
+            Source::Path => Some(Cow::Borrowed(request.path().as_bytes())),
+            Source::Method => Some(Cow::Borrowed(request.method.as_bytes())),
+            Source::At(slot) => self.values.get(slot),
+        }
+    }
+
+    fn describe(&self, source: Source) -> String {
+        match source {
+            Source::Body => "the body".to_owned(),
+            Source::Timestamp => "the timestamp".to_owned(),
+            Source::Id => "the delivery's id".to_owned(),
+            Source::Url => "the public URL (set server.public_url)".to_owned(),
+            Source::Path => "the path".to_owned(),
+            Source::Method => "the method".to_owned(),
+            Source::At(slot) => self.values.location(slot).to_string(),
+        }
+    }
+}
+
+impl Template {
+    /// Compiles a template; the locations that it names are added to `fields`.
+    ///
+    /// # Errors
+    ///
+    /// If braces or brackets do not match, or a placeholder or filter is unknown.
+    pub fn new(text: &str, fields: &mut Fields) -> Result<Self, Error> {
+        let mut parser = Parser { text, rest: text, fields };
+        let parts = parser.parts(false)?;
+        Ok(Self { parts })
+    }
+
+    /// Hands the filled template out piece by piece; the body is not copied.
+    ///
+    /// # Errors
+    ///
+    /// The name of a value that is absent or that a filter cannot read.
+    pub fn write(&self, context: &Context<'_>, out: &mut impl FnMut(&[u8])) -> Result<(), String> {
+        write_parts(&self.parts, context, out)
+    }
+
+    /// Returns the filled template as text, or nothing if a value outside of brackets is absent or
+    /// empty.
+    pub fn text(&self, values: &Values<'_>) -> Option<String> {
+        let context = Context { values, timestamp: None, id: None };
+        if !is_complete(&self.parts, &context) {
+            return None;
+        }
+        let mut text = Vec::new();
+        self.write(&context, &mut |bytes| text.extend_from_slice(bytes)).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Tells whether the body is part of the template.
+    pub fn covers_body(&self) -> bool {
+        self.sources().any(|source| source == Source::Body)
+    }
+
+    /// Tells whether the signed time is part of the template.
+    pub fn covers_timestamp(&self) -> bool {
+        self.sources().any(|source| source == Source::Timestamp)
+    }
+
+    /// Tells whether the delivery's id is part of the template.
+    pub fn covers_id(&self) -> bool {
+        self.sources().any(|source| source == Source::Id)
+    }
+
+    /// Returns the locations that the template names.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.sources().filter_map(|source| match source {
+            Source::At(slot) => Some(slot),
+            _ => None,
+        })
+    }
+
+    /// Splits a filled text back into the headers that it was made of, as far as that is possible
+    /// without guessing: each header takes what stands before the next literal text.
+    pub fn headers_of(&self, text: &str, fields: &Fields) -> Vec<(String, String)> {
+        let flat: Vec<&Part> = self.flat().collect();
+        let mut headers = Vec::new();
+        let mut rest = text;
+        for (i, part) in flat.iter().enumerate() {
+            match part {
+                Part::Text(text) => rest = rest.strip_prefix(text.as_str()).unwrap_or(rest),
+                Part::Value(source, _) => {
+                    let next = flat.get(i + 1).and_then(|next| match next {
+                        Part::Text(text) => rest.find(text.as_str()),
+                        _ => None,
+                    });
+                    let (value, after) = rest.split_at(next.unwrap_or(rest.len()));
+                    if let Source::At(slot) = source
+                        && let Location::Header(name) = fields.location(*slot)
+                        && !value.is_empty()
+                    {
+                        headers.push((name.clone(), value.to_owned()));
+                    }
+                    rest = after;
+                }
+                Part::Optional(_) => unreachable!("flat() opens brackets"),
+            }
+        }
+        headers
+    }
+
+    fn flat(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().flat_map(|part| match part {
+            Part::Optional(inner) => &inner[..],
+            other => std::slice::from_ref(other),
+        })
+    }
+
+    fn sources(&self) -> impl Iterator<Item = Source> + '_ {
+        self.flat().filter_map(|part| match part {
+            Part::Value(source, _) => Some(*source),
+            _ => None,
+        })
+    }
+}
+
+fn write_parts(parts: &[Part], context: &Context<'_>, out: &mut impl FnMut(&[u8])) -> Result<(), String> {
+    for part in parts {
+        match part {
+            Part::Text(text) => out(text.as_bytes()),
+            Part::Value(source, filters) => {
+                let value = context.get(*source).ok_or_else(|| context.describe(*source))?;
+                let value = Filter::apply_all(filters, &value).ok_or_else(|| context.describe(*source))?;
+                out(&value);
+            }
+            Part::Optional(inner) if is_complete(inner, context) => {
+                // Brackets hold no brackets, so this goes one level deep.
+                for part in inner {
+                    write_parts(std::slice::from_ref(part), context, out)?;
+                }
+            }
+            Part::Optional(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_complete(parts: &[Part], context: &Context<'_>) -> bool {
+    parts.iter().all(|part| match part {
+        Part::Value(source, _) => context.get(*source).is_some_and(|value| !value.is_empty()),
+        _ => true,
+    })
+}
+
+struct Parser<'t, 'f> {
+    text: &'t str,
+    rest: &'t str,
+    fields: &'f mut Fields,
+}
+
+impl Parser<'_, '_> {
+    fn parts(&mut self, inside: bool) -> Result<Vec<Part>, Error> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        while let Some(c) = self.next() {
+            let doubled = "{}[]".contains(c) && self.rest.starts_with(c);
+            if doubled {
+                self.next();
+            }
+            match c {
+                '{' | '[' if !doubled => {
+                    if !literal.is_empty() {
+                        parts.push(Part::Text(std::mem::take(&mut literal)));
+                    }
+                    parts.push(if c == '{' { self.value()? } else { self.optional(inside)? });
+                }
+                ']' if !doubled && inside => {
+                    if !literal.is_empty() {
+                        parts.push(Part::Text(literal));
+                    }
+                    return Ok(parts);
+                }
+                '}' | ']' if !doubled => return Err(self.error(format!("{c:?} without its opening one"))),
+                _ => literal.push(c),
+            }
+        }
+        if inside {
+            return Err(self.error("a bracket is not closed".to_owned()));
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(parts)
+    }
+
+    fn optional(&mut self, inside: bool) -> Result<Part, Error> {
+        if inside {
+            return Err(self.error("brackets do not nest".to_owned()));
+        }
+        Ok(Part::Optional(self.parts(true)?))
+    }
+
+    fn value(&mut self) -> Result<Part, Error> {
+        let Some((inner, rest)) = self.rest.split_once('}') else {
+            return Err(self.error("a brace is not closed".to_owned()));
+        };
+        self.rest = rest;
+        let (name, filters) = inner.split_once('|').unwrap_or((inner, ""));
+        let source = match name {
+            "body" => Source::Body,
+            "timestamp" => Source::Timestamp,
+            "id" => Source::Id,
+            "url" => Source::Url,
+            "path" => Source::Path,
+            "method" => Source::Method,
+            _ => Source::At(self.fields.want(name.parse().map_err(|error| self.wrap(&error))?)),
+        };
+        let filters = Filter::pipe(filters).map_err(|error| self.wrap(&error))?;
+        Ok(Part::Value(source, filters))
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.rest.chars().next()?;
+        self.rest = &self.rest[c.len_utf8()..];
+        Some(c)
+    }
+
+    fn wrap(&self, error: &Error) -> Error {
+        self.error(error.to_string())
+    }
+
+    fn error(&self, what: String) -> Error {
+        Error::Template { text: self.text.to_owned(), what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Header;
+    use crate::signature::Request;
+
+    fn headers() -> Vec<Header> {
+        vec![("x-event".into(), "pull_request".into()), ("x-empty".into(), "".into())]
+    }
+
+    fn fill(template: &str, body: &str) -> Result<String, String> {
+        let mut fields = Fields::default();
+        let template = Template::new(template, &mut fields).unwrap();
+        let headers = headers();
+        let request = Request {
+            method: "POST",
+            url: "/hook?a=1",
+            public_url: Some("https://example.com"),
+            headers: &headers,
+            body: body.as_bytes(),
+        };
+        let values = Values::new(&fields, request);
+        let context = Context { values: &values, timestamp: Some(b"0017"), id: Some(b"id1") };
+        let mut out = Vec::new();
+        template.write(&context, &mut |bytes| out.extend_from_slice(bytes))?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn check(template: &str, body: &str, expected: &str) {
+        assert_eq!(fill(template, body).as_deref(), Ok(expected), "{template}");
+    }
+
+    #[test]
+    fn placeholders_stand_for_parts_of_the_request() {
+        check("v0:{timestamp}:{body}", "b", "v0:0017:b");
+        check("{id}.{timestamp}.{body}", "b", "id1.0017.b");
+        check("{method} {path} {url}", "", "POST /hook https://example.com/hook?a=1");
+        check("{query:a}{json:/x|base64}", r#"{"x": "hi"}"#, "1aGk=");
+        check("{body|sha256|hex}", "", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn brackets_drop_out_with_their_values() {
+        let kind = "{header:X-Event}[.{json:/action}]";
+        check(kind, r#"{"action": "opened"}"#, "pull_request.opened");
+        check(kind, r#"{"action": ""}"#, "pull_request");
+        check(kind, "not json", "pull_request");
+        check("a[{header:X-Empty}b]c", "", "ac");
+    }
+
+    #[test]
+    fn doubled_braces_and_brackets_are_literal() {
+        check("{{{timestamp}}}[[x]]", "", "{0017}[x]");
+    }
+
+    #[test]
+    fn an_absent_value_is_named() {
+        assert_eq!(fill("{header:X-None}", ""), Err("header x-none".to_owned()));
+        assert_eq!(fill("{json:/a/b}", "{}"), Err("body field /a/b".to_owned()));
+    }
+
+    #[test]
+    fn broken_templates_are_refused() {
+        for bad in ["{", "}", "[", "]", "{nope}", "[[{body}]", "[a[b]]", "{body|rot13}", "{header:}"] {
+            assert!(Template::new(bad, &mut Fields::default()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_are_split_out_of_a_kind() {
+        let mut fields = Fields::default();
+        let template = Template::new("{header:X-GitHub-Event}[.{json:/action}]", &mut fields).unwrap();
+        let header = |value: &str| vec![("x-github-event".to_owned(), value.to_owned())];
+        assert_eq!(template.headers_of("pull_request.opened", &fields), header("pull_request"));
+        assert_eq!(template.headers_of("push", &fields), header("push"));
+    }
+}
