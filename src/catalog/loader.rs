@@ -1,0 +1,218 @@
+//! Reads entries: TOML text, `like` resolved, unknown fields refused.
+//!
+//! `like = "<id>"` copies another entry's `signature`, `event`, `ack`, `handshakes`, `secrets`,
+//! `settings` and the like, and lets the entry override any field of them; what an entry says of
+//! itself (id, name, source, gotchas, samples) is never copied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toml::{Table, Value};
+
+use super::{ProviderEntry, SIGNING_SECRET};
+
+/// Longest chain of `like`.
+const LIKE_DEPTH_MAX: usize = 4;
+
+/// What an entry says of itself alone.
+const OWN_FIELDS: [&str; 11] = [
+    "id",
+    "name",
+    "family",
+    "variant_of",
+    "confidence",
+    "docs",
+    "source",
+    "read_on",
+    "gotchas",
+    "samples",
+    "like",
+];
+
+/// An entry that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("provider entry {entry}: {message}")]
+pub struct Error {
+    /// The entry's id or place.
+    pub entry: String,
+    /// What is wrong, with the line where there is one.
+    pub message: String,
+    /// The key concerned, where there is one.
+    pub key: Option<String>,
+}
+
+type Entries = BTreeMap<String, Arc<ProviderEntry>>;
+
+/// Reads entries, each with a name for errors, on top of known ones.
+pub(super) fn load(texts: &[(&str, &str)], known: &Entries) -> Result<Entries, Error> {
+    let mut tables = BTreeMap::new();
+    for (name, text) in texts {
+        let table: Table = toml::from_str(text).map_err(|error| problem(name, error.to_string()))?;
+        let id = table.get("id").and_then(Value::as_str).unwrap_or(name).to_owned();
+        if tables.insert(id.clone(), table).is_some() {
+            return Err(problem(&id, "stands there twice".to_owned()));
+        }
+    }
+    let mut entries = known.clone();
+    for (id, table) in &tables {
+        let table = resolved(id, table, &tables, known, 0)?;
+        let entry: ProviderEntry =
+            table.try_into().map_err(|error: toml::de::Error| problem(id, error.to_string()))?;
+        check(&entry)?;
+        entries.insert(id.clone(), Arc::new(entry));
+    }
+    Ok(entries)
+}
+
+/// Returns the table with what `like` brings filled in.
+fn resolved(
+    id: &str,
+    table: &Table,
+    tables: &BTreeMap<String, Table>,
+    known: &Entries,
+    depth: usize,
+) -> Result<Table, Error> {
+    let mut own = table.clone();
+    let Some(like) = own.remove("like") else { return Ok(own) };
+    let like = like.as_str().ok_or_else(|| problem(id, "like is the id of an entry".to_owned()))?.to_owned();
+    if depth == LIKE_DEPTH_MAX {
+        return Err(problem(id, format!("like = {like:?}: the chain is longer than {LIKE_DEPTH_MAX}")));
+    }
+    // A user's entry may be like the built-in one that it replaces.
+    let base = match tables.get(&like) {
+        Some(base) if like != id => resolved(&like, base, tables, known, depth + 1)?,
+        _ => {
+            let entry =
+                known.get(&like).ok_or_else(|| problem(id, format!("like = {like:?}: no such entry")))?;
+            Table::try_from(entry.as_ref()).map_err(|error| problem(id, error.to_string()))?
+        }
+    };
+    let namespace = base.get("id").cloned();
+    let mut merged: Table = base.into_iter().filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str())).collect();
+    move_secrets(&mut merged, namespace.as_ref(), id);
+    merge(&mut merged, own);
+    Ok(merged)
+}
+
+/// Copied secrets live under the copying entry's namespace.
+fn move_secrets(table: &mut Table, from: Option<&Value>, to: &str) {
+    let secrets = table.get_mut("secrets").and_then(Value::as_array_mut);
+    for secret in secrets.into_iter().flatten().filter_map(Value::as_table_mut) {
+        if secret.get("namespace") == from {
+            secret.insert("namespace".to_owned(), Value::String(to.to_owned()));
+        }
+    }
+}
+
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+/// Holds what the types cannot say.
+fn check(entry: &ProviderEntry) -> Result<(), Error> {
+    let id = entry.id.as_str();
+    for secret in &entry.secrets {
+        if secret.namespace != id {
+            let message = format!("secret {:?} must live under namespace {id:?}", secret.name);
+            return Err(problem(id, message));
+        }
+    }
+    if entry.signature.is_some() && !entry.secrets.iter().any(|secret| secret.name == SIGNING_SECRET) {
+        return Err(problem(id, format!("the main secret must be called {SIGNING_SECRET:?}")));
+    }
+    for learn in entry.handshakes.iter().filter_map(|handshake| handshake.learn.as_ref()) {
+        if !entry.secrets.iter().any(|secret| secret.name == learn.secret && secret.learned) {
+            let message = format!("a handshake brings {:?}, which is no learned secret", learn.secret);
+            return Err(problem(id, message));
+        }
+    }
+    Ok(())
+}
+
+fn problem(entry: &str, message: String) -> Error {
+    let key = message.split_once("unknown field `").and_then(|(_, rest)| rest.split_once('`'));
+    Error {
+        entry: entry.to_owned(),
+        key: key.map(|(key, _)| key.to_owned()),
+        message: message.trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::catalog::ProviderCatalog;
+
+    const MINIMAL: &str = r#"
+        id = "acme"
+        name = "Acme"
+        family = "hmac"
+        confidence = "own"
+        docs = ""
+        source = "ours"
+        read_on = "2026-11-23"
+    "#;
+
+    fn check(extra: &str, expected: Result<&str, &str>) {
+        let text = format!("{MINIMAL}\n{extra}");
+        match (ProviderCatalog::with_user_entries(&[text]), expected) {
+            (Ok(catalog), Ok(sig)) => {
+                assert_eq!(catalog.get("acme").unwrap().signature.as_ref().unwrap().sig, sig);
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, _) => panic!("{extra}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn an_entry_may_be_like_another_and_override_single_fields() {
+        check(r#"like = "github""#, Ok("header:X-Hub-Signature-256"));
+        check("like = \"github\"\n[signature]\nsig = \"header:X-Acme\"", Ok("header:X-Acme"));
+    }
+
+    #[test]
+    fn copied_secrets_live_under_the_entrys_own_namespace() {
+        let catalog = ProviderCatalog::with_user_entries(&[format!("{MINIMAL}\nlike = \"stripe\"")]).unwrap();
+        let entry = catalog.get("acme").unwrap();
+        assert_eq!(entry.secrets[0].namespace, "acme");
+        assert!(
+            entry.samples.is_empty() && entry.gotchas.is_empty(),
+            "what Stripe says of itself stays there"
+        );
+        assert_eq!(entry.signature.as_ref().unwrap().tolerance_s, Some(300));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check("like = \"githbu\"", Err("no such entry"));
+        check("like = \"github\"\nsignatur = 1", Err("unknown field `signatur`"));
+        check("like = \"github\"\n[signature]\nsigg = \"x\"", Err("unknown field `sigg`"));
+        check(
+            "like = \"github\"\n[[secrets]]\nname = \"signing_secret\"\nnamespace = \"other\"\nabout = \"\"",
+            Err("namespace"),
+        );
+        check(
+            "like = \"github\"\n[[secrets]]\nname = \"key\"\nnamespace = \"acme\"\nabout = \"\"",
+            Err("signing_secret"),
+        );
+        check("[event", Err("providers[0]"));
+    }
+
+    #[test]
+    fn the_unknown_key_is_given_for_suggestions() {
+        let error = ProviderCatalog::with_user_entries(&[format!("{MINIMAL}\nsignatur = 1")]).unwrap_err();
+        assert_eq!(error.key.as_deref(), Some("signatur"));
+    }
+
+    #[test]
+    fn a_user_may_replace_a_built_in_entry() {
+        let text =
+            MINIMAL.replace("acme", "github") + "like = \"github\"\n[signature]\nsig = \"header:X-Mine\"";
+        let catalog = ProviderCatalog::with_user_entries(&[text]).unwrap();
+        assert_eq!(catalog.get("github").unwrap().signature.as_ref().unwrap().sig, "header:X-Mine");
+    }
+}

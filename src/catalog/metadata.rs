@@ -1,0 +1,92 @@
+//! What API and CLI show of a provider.
+
+use serde::Serialize;
+
+use super::{Confidence, Family, ProviderEntry, TriggerKind};
+use crate::event::ProviderId;
+
+/// A provider as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProviderMetadata {
+    /// The provider's id.
+    pub id: ProviderId,
+    /// Its name.
+    pub name: String,
+    /// Name of the payload's schema.
+    pub payload_schema: String,
+    /// Ways in which triggers are set off.
+    pub kinds: Vec<TriggerKind>,
+    /// Methods that the connector's client offers.
+    pub outbound_methods: Vec<String>,
+    /// The secrets that a trigger needs.
+    pub required_secrets: Vec<SecretRequirement>,
+    /// What kind of proof is verified.
+    pub family: Family,
+    /// What is hashed or signed, as a template.
+    pub signed_content: Option<String>,
+    /// Greatest accepted distance between the signed time and now, in seconds.
+    pub tolerance_s: Option<u64>,
+    /// Handshakes that are answered, by name.
+    pub handshakes: Vec<String>,
+    /// How well the facts are known.
+    pub confidence: Confidence,
+    /// What runs it.
+    pub runtime: RuntimeKind,
+    /// The provider's own page on its webhooks.
+    pub docs: String,
+    /// What was read.
+    pub source: String,
+    /// The day of reading.
+    pub read_on: String,
+}
+
+/// A secret that a trigger needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SecretRequirement {
+    /// Its name in a trigger's `secrets`.
+    pub name: String,
+    /// The namespace that it lives under.
+    pub namespace: String,
+    /// Where people find it.
+    pub about: String,
+    /// Whether a handshake brings it.
+    pub learned: bool,
+}
+
+/// What runs a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// The interpreter of catalogue data.
+    Builtin,
+}
+
+impl ProviderMetadata {
+    /// Describes an entry.
+    pub fn of(entry: &ProviderEntry) -> Self {
+        let secrets = entry.secrets.iter().map(|secret| SecretRequirement {
+            name: secret.name.clone(),
+            namespace: secret.namespace.clone(),
+            about: secret.about.clone(),
+            learned: secret.learned,
+        });
+        let signature = entry.signature.as_ref();
+        Self {
+            id: entry.id.clone(),
+            name: entry.name.clone(),
+            payload_schema: entry.event.schema.clone(),
+            kinds: entry.kinds.clone(),
+            outbound_methods: entry.outbound.clone(),
+            required_secrets: secrets.collect(),
+            family: entry.family,
+            signed_content: signature.map(|text| text.content.clone().unwrap_or_else(|| "{body}".to_owned())),
+            tolerance_s: signature.and_then(|text| text.tolerance_s),
+            handshakes: entry.handshakes.iter().map(|handshake| handshake.name.clone()).collect(),
+            confidence: entry.confidence,
+            runtime: RuntimeKind::Builtin,
+            docs: entry.docs.clone(),
+            source: entry.source.clone(),
+            read_on: entry.read_on.clone(),
+        }
+    }
+}
