@@ -2,9 +2,208 @@
 
 use std::net::IpAddr;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::event::{Header, RejectReason, SignatureStatus, Timestamp};
+use super::{BuildError, TriggerSettings};
+use crate::catalog::TriggerKind;
+use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp, TriggerId};
+
+/// What turns the requests of one provider into events.
+///
+/// [`CatalogConnector`](super::CatalogConnector) is the connector of every provider whose entry says
+/// all; code is for what data cannot say.
+///
+/// # Examples
+///
+/// A connector whose requests say in their body what they are, signed as GitHub signs:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::Mutex;
+///
+/// use async_trait::async_trait;
+/// use hookkeeper::connector::{
+///     ActivationHandle, Connector, ConnectorError, HmacStyle, InboundCtx, NormalizeResult, Normalized,
+///     ProviderPayloadSchema, RawInbound, SignatureRejected, TriggerBinding, TriggerKind, Verdict,
+///     verify_hmac_signed,
+/// };
+/// use hookkeeper::event::{ProviderId, SignatureStatus, TriggerId};
+/// use hookkeeper::secrets::Secret;
+/// use hookkeeper::signature::Window;
+///
+/// struct Acme {
+///     id: ProviderId,
+///     secrets: Mutex<BTreeMap<TriggerId, Vec<Secret>>>,
+/// }
+///
+/// #[async_trait]
+/// impl Connector for Acme {
+///     fn provider_id(&self) -> &ProviderId {
+///         &self.id
+///     }
+///
+///     fn kinds(&self) -> &[TriggerKind] {
+///         &[TriggerKind::Webhook]
+///     }
+///
+///     async fn activate(&self, bindings: &[TriggerBinding]) -> Result<ActivationHandle, ConnectorError> {
+///         let secrets = |b: &TriggerBinding| b.settings.secrets.get("signing_secret").cloned().unwrap_or_default();
+///         *self.secrets.lock().unwrap() =
+///             bindings.iter().map(|b| (b.trigger_id.clone(), secrets(b))).collect();
+///         Ok(ActivationHandle::new(self.id.clone(), bindings.len()))
+///     }
+///
+///     fn normalize_inbound(&self, raw: &RawInbound, ctx: InboundCtx<'_>) -> Result<NormalizeResult, ConnectorError> {
+///         let secrets = self.secrets.lock().unwrap();
+///         let secrets = secrets.get(ctx.trigger_id).ok_or_else(|| ConnectorError::Inactive(ctx.trigger_id.clone()))?;
+///         let audit = |rejected: SignatureRejected| eprintln!("{}", rejected.hint);
+///         let window = Window { now: ctx.now, tolerance: None };
+///         let verdict = verify_hmac_signed(&audit, &self.id, HmacStyle::GitHub, raw, secrets, window)
+///             .map_err(ConnectorError::other)?;
+///         let secret_index = match verdict {
+///             Verdict::Verified { secret_index, .. } => secret_index,
+///             Verdict::Rejected(rejection) => return Ok(NormalizeResult::Reject(rejection)),
+///         };
+///         // A signed delivery is an event whatever its shape.
+///         let body = raw.json_body().unwrap_or_default();
+///         Ok(NormalizeResult::Event(Normalized {
+///             kind: body["what"].as_str().unwrap_or("unknown").to_owned(),
+///             dedupe_key: body["id"].as_str().map(str::to_owned),
+///             occurred_at: None,
+///             signature_status: SignatureStatus::Verified { covers_body: true },
+///             secret_index: Some(secret_index),
+///         }))
+///     }
+///
+///     fn payload_schema(&self) -> ProviderPayloadSchema {
+///         ProviderPayloadSchema::named("AcmePayload")
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// Returns the provider that the connector is for.
+    fn provider_id(&self) -> &ProviderId;
+
+    /// Returns the kinds of triggers that can be activated.
+    fn kinds(&self) -> &[TriggerKind];
+
+    /// Activates these bindings and no others. Where it fails, or is dropped before its end, what was
+    /// active stays so.
+    ///
+    /// # Errors
+    ///
+    /// If a binding cannot be activated.
+    async fn activate(&self, bindings: &[TriggerBinding]) -> Result<ActivationHandle, ConnectorError>;
+
+    /// Says what a request is: verifies it over its raw bytes and normalizes it. Runs on the worker
+    /// that holds the request, so it must not wait; what it needs of the world is in `ctx`.
+    ///
+    /// # Errors
+    ///
+    /// If the connector fails. A request that should not be accepted is no failure but
+    /// [`NormalizeResult::Reject`].
+    fn normalize_inbound(
+        &self,
+        raw: &RawInbound,
+        ctx: InboundCtx<'_>,
+    ) -> Result<NormalizeResult, ConnectorError>;
+
+    /// Returns the schema of the payloads.
+    fn payload_schema(&self) -> ProviderPayloadSchema;
+}
+
+/// What a request is judged with, beside itself.
+#[derive(Debug, Clone, Copy)]
+pub struct InboundCtx<'a> {
+    /// The trigger that it came in on.
+    pub trigger_id: &'a TriggerId,
+    /// The present.
+    pub now: Timestamp,
+    /// Whether a handshake may bring a secret now.
+    pub armed: bool,
+}
+
+/// A trigger as code sees it: one configured activation of a provider.
+#[derive(Debug, Clone)]
+pub struct TriggerBinding {
+    /// The trigger.
+    pub trigger_id: TriggerId,
+    /// How it is set off.
+    pub kind: TriggerKind,
+    /// Its secrets, resolved, and what it overrides.
+    pub settings: TriggerSettings,
+}
+
+/// What is active after an activation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActivationHandle {
+    provider_id: ProviderId,
+    active_bindings: usize,
+}
+
+impl ActivationHandle {
+    /// Says that this many bindings of a provider are active.
+    pub fn new(provider_id: ProviderId, active_bindings: usize) -> Self {
+        Self { provider_id, active_bindings }
+    }
+
+    /// Returns the provider.
+    pub fn provider_id(&self) -> &ProviderId {
+        &self.provider_id
+    }
+
+    /// Returns the number of active bindings.
+    pub fn active_bindings(&self) -> usize {
+        self.active_bindings
+    }
+}
+
+/// The schema of a provider's payloads, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderPayloadSchema(String);
+
+impl ProviderPayloadSchema {
+    /// Returns the schema of the given name, such as `GitHubEventPayload`.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// Returns the schema's name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a connector could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// A binding cannot be activated.
+    #[error("trigger {trigger_id} cannot be activated")]
+    Binding {
+        /// Which.
+        trigger_id: TriggerId,
+        /// Why not.
+        source: Box<BuildError>,
+    },
+    /// A request came in on a trigger that is not active.
+    #[error("trigger {0} is not active")]
+    Inactive(TriggerId),
+    /// The body is not what the connector can read at all.
+    #[error("body is not JSON")]
+    Body(#[from] serde_json::Error),
+    /// Anything else.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ConnectorError {
+    /// Wraps an error of the connector's own.
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+}
 
 /// One request as it came in, its body as raw bytes.
 #[derive(Debug, Clone)]

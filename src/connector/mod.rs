@@ -4,16 +4,27 @@
 //! Verification and normalization are pure: bytes, secrets and the time are handed in. Neither the
 //! network nor the store is known here.
 
+mod catalog_connector;
 mod contract;
+mod hmac_signed;
 mod plan;
+mod registry;
 mod sample;
 mod signer;
 mod verifier;
 
-pub use contract::{NormalizeResult, Normalized, RawInbound, Rejection, Reply};
+pub use catalog_connector::CatalogConnector;
+pub use contract::{
+    ActivationHandle, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
+    ProviderPayloadSchema, RawInbound, Rejection, Reply, TriggerBinding,
+};
+pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub use plan::BuildError;
+pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
 pub use signer::{SignError, SignRequest, Signer};
 pub use verifier::{
     DEDUPE_KEY_BYTES_MAX, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier,
 };
+
+pub use crate::catalog::TriggerKind;

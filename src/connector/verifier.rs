@@ -33,7 +33,7 @@ pub struct TriggerSettings {
     pub secrets: BTreeMap<String, Vec<Secret>>,
     /// Overrides the provider's tolerance.
     pub tolerance: Option<Duration>,
-    /// Scheme and authority under which the provider reaches us, without a trailing slash.
+    /// The trigger's URL as it is registered at the provider, without its query; for schemes that sign it.
     pub public_url: Option<String>,
     /// Values for what the entry leaves open.
     pub settings: BTreeMap<String, String>,

@@ -214,12 +214,18 @@ impl Scheme {
     ///
     /// If the secret protects nothing, or does not have the form that the scheme needs.
     pub fn key(&self, secret: &[u8]) -> Result<Key, KeyError> {
-        let blank = |bytes: &[u8]| bytes.iter().all(|b| *b == 0 || b.is_ascii_whitespace());
-        if blank(secret) {
+        if secret.iter().all(|b| *b == 0 || b.is_ascii_whitespace()) {
             return Err(KeyError::Blank);
         }
         let key = Filter::apply_all(&self.key, secret).ok_or(KeyError::Form)?;
-        if blank(&key) { Err(KeyError::Blank) } else { Ok(Key::new(self.algorithm, &key)) }
+        // An HMAC pads its key with NUL, so that a key of NUL is the empty key.
+        if key.iter().all(|b| *b == 0) { Err(KeyError::Blank) } else { Ok(Key::new(self.algorithm, &key)) }
+    }
+
+    /// Prepares a key of bytes that did not go through the scheme's key pipe, to find out how a
+    /// signature was made that does not verify.
+    pub fn key_of_bytes(&self, bytes: &[u8]) -> Key {
+        Key::new(self.algorithm, bytes)
     }
 
     /// Tells whether the proof covers the body.

@@ -51,9 +51,7 @@ impl<'a> Context<'a> {
             Source::Body => Some(Cow::Borrowed(request.body)),
             Source::Timestamp => self.timestamp.map(Cow::Borrowed),
             Source::Id => self.id.map(Cow::Borrowed),
-            Source::Url => {
-                request.public_url.map(|base| Cow::Owned(format!("{base}{}", request.url).into_bytes()))
-            }
+            Source::Url => request.registered_url().map(|url| Cow::Owned(url.into_bytes())),
             Source::Path => Some(Cow::Borrowed(request.path().as_bytes())),
             Source::Method => Some(Cow::Borrowed(request.method.as_bytes())),
             Source::At(slot) => self.values.get(slot),
@@ -300,7 +298,7 @@ mod tests {
         let request = Request {
             method: "POST",
             url: "/hook?a=1",
-            public_url: Some("https://example.com"),
+            public_url: Some("https://example.com/hook"),
             headers: &headers,
             body: body.as_bytes(),
         };

@@ -14,7 +14,7 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// Path and query as sent.
     pub url: &'a str,
-    /// Scheme and authority under which the provider reaches us, without a trailing slash.
+    /// The URL as it is registered at the provider, without its query.
     pub public_url: Option<&'a str>,
     /// Headers in the order sent, names in lower case.
     pub headers: &'a [Header],
@@ -54,6 +54,13 @@ impl<'a> Request<'a> {
     /// Returns the URL's path.
     pub fn path(&self) -> &'a str {
         self.url.split_once('?').map_or(self.url, |(path, _)| path)
+    }
+
+    /// Returns the URL as the provider called it, if it is known: proxies may have changed what
+    /// arrives here.
+    pub fn registered_url(&self) -> Option<String> {
+        let query = self.url.split_once('?').map_or("", |(path, _)| &self.url[path.len()..]);
+        self.public_url.map(|base| format!("{base}{query}"))
     }
 
     fn query(&self) -> &'a str {

@@ -1,0 +1,146 @@
+//! Which connector serves which provider.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{CatalogConnector, Connector};
+use crate::catalog::ProviderCatalog;
+use crate::event::ProviderId;
+
+type Factory = Arc<dyn Fn() -> Arc<dyn Connector> + Send + Sync>;
+
+/// Builds connectors: the interpreter for whatever the catalogue lists, and others by registration.
+///
+/// It keeps factories and not connectors, so that a provider's actor can be rebuilt from scratch.
+#[derive(Clone)]
+pub struct ConnectorRegistry {
+    catalog: ProviderCatalog,
+    registered: BTreeMap<ProviderId, Factory>,
+}
+
+impl ConnectorRegistry {
+    /// Returns a registry of all that the catalogue lists.
+    pub fn new(catalog: ProviderCatalog) -> Self {
+        Self { catalog, registered: BTreeMap::new() }
+    }
+
+    /// Registers the factory of a connector; it takes the interpreter's place for its provider.
+    pub fn register(&mut self, factory: impl Fn() -> Arc<dyn Connector> + Send + Sync + 'static) {
+        let id = factory().provider_id().clone();
+        self.registered.insert(id, Arc::new(factory));
+    }
+
+    /// Builds the connector of a provider, with nothing active.
+    pub fn build(&self, provider: &ProviderId) -> Option<Arc<dyn Connector>> {
+        if let Some(factory) = self.registered.get(provider) {
+            return Some(factory());
+        }
+        let entry = self.catalog.get(provider.as_str())?;
+        Some(Arc::new(CatalogConnector::new(entry.clone())))
+    }
+
+    /// Returns the catalogue behind the registry.
+    pub fn catalog(&self) -> &ProviderCatalog {
+        &self.catalog
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::catalog::TriggerKind;
+    use crate::connector::{
+        ActivationHandle, ConnectorError, InboundCtx, NormalizeResult, ProviderPayloadSchema, RawInbound,
+        TriggerBinding, TriggerSettings,
+    };
+    use crate::event::{RejectReason, Timestamp, TriggerId};
+
+    struct Mine(ProviderId);
+
+    #[async_trait]
+    impl Connector for Mine {
+        fn provider_id(&self) -> &ProviderId {
+            &self.0
+        }
+        fn kinds(&self) -> &[TriggerKind] {
+            &[TriggerKind::Webhook]
+        }
+        async fn activate(&self, bindings: &[TriggerBinding]) -> Result<ActivationHandle, ConnectorError> {
+            Ok(ActivationHandle::new(self.0.clone(), bindings.len()))
+        }
+        fn normalize_inbound(
+            &self,
+            _: &RawInbound,
+            ctx: InboundCtx<'_>,
+        ) -> Result<NormalizeResult, ConnectorError> {
+            Err(ConnectorError::Inactive(ctx.trigger_id.clone()))
+        }
+        fn payload_schema(&self) -> ProviderPayloadSchema {
+            ProviderPayloadSchema::named("Mine")
+        }
+    }
+
+    fn provider(id: &str) -> ProviderId {
+        ProviderId::new(id).unwrap()
+    }
+
+    #[test]
+    fn a_registered_connector_takes_the_interpreters_place() {
+        let mut registry = ConnectorRegistry::new(ProviderCatalog::built_in());
+        let schema = |registry: &ConnectorRegistry, id: &str| {
+            registry.build(&provider(id)).map(|connector| connector.payload_schema().name().to_owned())
+        };
+        assert_eq!(schema(&registry, "github").as_deref(), Some("GitHubEventPayload"));
+        assert_eq!(schema(&registry, "acme"), None);
+        registry.register(|| Arc::new(Mine(provider("github"))));
+        registry.register(|| Arc::new(Mine(provider("acme"))));
+        assert_eq!(schema(&registry, "github").as_deref(), Some("Mine"));
+        assert_eq!(schema(&registry, "acme").as_deref(), Some("Mine"));
+    }
+
+    #[tokio::test]
+    async fn the_interpreter_judges_active_triggers_only() {
+        let registry = ConnectorRegistry::new(ProviderCatalog::built_in());
+        let connector = registry.build(&provider("github")).unwrap();
+        let trigger = |id: &str| TriggerId::new(id).unwrap();
+        let binding = TriggerBinding {
+            trigger_id: trigger("a"),
+            kind: TriggerKind::Webhook,
+            settings: TriggerSettings::default(),
+        };
+        let handle = connector.activate(std::slice::from_ref(&binding)).await.unwrap();
+        assert_eq!((handle.provider_id(), handle.active_bindings()), (&provider("github"), 1));
+
+        let raw = RawInbound {
+            method: "POST".into(),
+            url: "/".into(),
+            headers: Vec::new(),
+            body: "".into(),
+            received_at: Timestamp::UNIX_EPOCH,
+            peer: None,
+        };
+        let judge = |id: &TriggerId| {
+            connector
+                .normalize_inbound(&raw, InboundCtx { trigger_id: id, now: raw.received_at, armed: false })
+        };
+        let Ok(NormalizeResult::Reject(rejection)) = judge(&trigger("a")) else {
+            panic!("nothing was signed")
+        };
+        assert_eq!(rejection.reason, RejectReason::MissingHeader);
+        assert!(matches!(judge(&trigger("b")), Err(ConnectorError::Inactive(_))));
+    }
+
+    #[tokio::test]
+    async fn a_binding_that_cannot_be_activated_is_named() {
+        let connector = CatalogConnector::new(ProviderCatalog::built_in().get("hmac").unwrap().clone());
+        let binding = TriggerBinding {
+            trigger_id: TriggerId::new("billing").unwrap(),
+            kind: TriggerKind::Webhook,
+            settings: TriggerSettings::default(),
+        };
+        let error = connector.activate(&[binding]).await.unwrap_err().to_string();
+        assert!(error.contains("billing"), "{error}");
+    }
+}
