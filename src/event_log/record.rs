@@ -10,6 +10,13 @@ use serde::{Deserialize, Serialize};
 pub use crate::event::SkipReason;
 use crate::event::{EventId, FunctionId, Position, RunId, StoredEvent, Timestamp, TriggerId};
 
+/// Why a run waits whose trigger is paused.
+pub const HELD: &str = "held";
+/// Why a run ended that an operator cancelled.
+pub const CANCELLED: &str = "cancelled";
+/// Why a run ended that was a dead letter and was purged.
+pub const PURGED: &str = "purged";
+
 /// One record of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {

@@ -1,0 +1,476 @@
+//! The log of frames on sled 0.34, and the tree that holds the derived state.
+//!
+//! Three of sled's habits decide the shape (measured before, with simulated power cuts):
+//! `flush()` is no fsync, so every append ends with `sync_data` on a handle of our own; a leaf page over
+//! a quarter of a segment becomes a file that is never fsynced, so values are cut into chunks; and an
+//! opened store whose file is gone is silently an empty one, so a marker file beside it says that it was there.
+
+use std::fs::{self, File};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::Error;
+use super::migrations::{self, FORMAT};
+use super::state::table::{Entry, Table};
+use super::store::{Appended, Epoch, EventLog, Partition, Seq};
+
+/// Largest value in a tree: a leaf page holds up to 16 of them and must stay under a quarter of a segment.
+const CHUNK_BYTES_MAX: usize = 120 * 1024;
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// sled's background thread also collects garbage, so it stays on.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// How long sled's threads are given to end, and how often that is looked at.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Folder of sled's files in the data folder.
+const SLED_DIR: &str = "log";
+/// Says that there is a store, and of which format.
+const MARKER: &str = "FORMAT";
+const META_FORMAT: &[u8] = b"format";
+const META_EPOCH: &[u8] = b"epoch";
+
+/// A log of frames on sled.
+#[derive(Debug)]
+pub struct SledLog {
+    db: sled::Db,
+    frames: sled::Tree,
+    meta: sled::Tree,
+    /// A handle of our own to sled's file: the one whose `sync_data` makes a flush durable.
+    file: File,
+    dir: PathBuf,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    epoch: Epoch,
+    next: Seq,
+}
+
+/// The tree of derived state in the same store.
+#[derive(Debug)]
+pub(crate) struct SledTable {
+    tree: sled::Tree,
+    log: Arc<SledLog>,
+}
+
+fn failed(error: sled::Error) -> Error {
+    Error::Failing(format!("the store answers: {error}"))
+}
+
+fn key(partition: Partition, seq: Seq, chunk: u8) -> [u8; 11] {
+    let mut key = [0; 11];
+    key[..2].copy_from_slice(&partition.to_be_bytes());
+    key[2..10].copy_from_slice(&seq.to_be_bytes());
+    key[10] = chunk;
+    key
+}
+
+fn key_seq(key: &[u8]) -> Seq {
+    key.get(2..10).map_or(0, |seq| Seq::from_be_bytes(seq.try_into().expect("eight bytes")))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("flushing", dir))
+}
+
+impl SledLog {
+    /// Opens the store in a data folder; makes one if there is none and `create` says so.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, a newer program wrote it, or it does not open; it is left as it is then.
+    pub fn open(dir: &Path, create: bool) -> Result<Self, Error> {
+        let marked = read_marker(dir)?;
+        let sled_dir = dir.join(SLED_DIR);
+        let db_file = sled_dir.join("db");
+        match (marked, db_file.exists()) {
+            (None, _) if !create => return Err(Error::Missing { dir: dir.to_owned() }),
+            (Some(_), false) => {
+                let reason = format!("the file {} is gone", db_file.display());
+                return Err(Error::Unreadable { dir: dir.to_owned(), reason });
+            }
+            _ => {}
+        }
+        let unreadable = |reason: String| Error::Unreadable { dir: dir.to_owned(), reason };
+        // sled panics on some damage that it finds in recovery.
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_when_released(&sled_dir)));
+        let (db, frames, meta) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(unreadable(error.to_string())),
+            Err(panic) => return Err(unreadable(format!("the store panicked: {}", panic_text(&*panic)))),
+        };
+        let file = File::open(&db_file).map_err(Error::io("opening", &db_file))?;
+        let log = Self { db, frames, meta, file, dir: dir.to_owned(), writer: Mutex::default() };
+        log.migrate(marked)?;
+        log.writer.lock().next = log.tail(0)? + 1;
+        Ok(log)
+    }
+
+    /// Opens sled, also right after it was closed in this process: its threads give its own lock back a
+    /// little later. No other process can have it, since we hold the folder's lock.
+    fn open_when_released(dir: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree), sled::Error> {
+        let mut patience = RELEASE_PATIENCE;
+        loop {
+            match Self::open_sled(dir) {
+                Err(sled::Error::Io(error))
+                    if error.to_string().contains("could not acquire lock") && !patience.is_zero() =>
+                {
+                    std::thread::sleep(RELEASE_PAUSE);
+                    patience = patience.saturating_sub(RELEASE_PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_sled(dir: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree), sled::Error> {
+        let db = sled::Config::new()
+            .path(dir)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(Some(FLUSH_EVERY_MS))
+            .use_compression(false)
+            .open()?;
+        let (frames, meta) = (db.open_tree("frames")?, db.open_tree("meta")?);
+        Ok((db, frames, meta))
+    }
+
+    /// Runs the steps from the store's format to ours, each made durable before the next.
+    fn migrate(&self, marked: Option<u32>) -> Result<(), Error> {
+        let stored = self.meta.get(META_FORMAT).map_err(failed)?;
+        let mut format = match stored.as_deref().map(<[u8; 4]>::try_from) {
+            None if marked.is_some() || !self.frames.is_empty() => {
+                let reason = "it has lost the number of its format".to_owned();
+                return Err(Error::Unreadable { dir: self.dir.clone(), reason });
+            }
+            None => 0,
+            Some(Ok(bytes)) => u32::from_be_bytes(bytes),
+            Some(Err(_)) => {
+                let reason = "the number of its format is damaged".to_owned();
+                return Err(Error::Unreadable { dir: self.dir.clone(), reason });
+            }
+        };
+        if format > FORMAT {
+            return Err(Error::Newer { dir: self.dir.clone(), found: format, known: FORMAT });
+        }
+        while format < FORMAT {
+            format = migrations::step(&self.db, format).map_err(failed)?;
+            self.meta.insert(META_FORMAT, &format.to_be_bytes()).map_err(failed)?;
+            self.sync()?;
+        }
+        if marked != Some(FORMAT) {
+            self.sync_folders()?;
+            write_marker(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Makes files' names durable, not only their content: sled does not.
+    fn sync_folders(&self) -> Result<(), Error> {
+        let sled_dir = self.dir.join(SLED_DIR);
+        for entry in fs::read_dir(&sled_dir).map_err(Error::io("reading", &sled_dir))? {
+            let path = entry.map_err(Error::io("reading", &sled_dir))?.path();
+            if path.is_dir() {
+                sync_dir(&path)?;
+            } else {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io("flushing", &path))?;
+            }
+        }
+        sync_dir(&sled_dir)?;
+        sync_dir(&self.dir)
+    }
+
+    /// Puts everything written so far on the device.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.db.flush().map_err(failed)?;
+        self.file.sync_data().map_err(Error::io("flushing", &self.dir.join(SLED_DIR).join("db")))
+    }
+
+    /// Returns how many values lie outside sled's own file, where it does not flush them. More than none
+    /// means that a power cut could make the store unreadable.
+    pub(crate) fn blobs(&self) -> u64 {
+        let blobs = fs::read_dir(self.dir.join(SLED_DIR).join("blobs"));
+        blobs.map_or(0, |entries| entries.count() as u64)
+    }
+
+    fn chunks_of(&self, partition: Partition, seq: Seq, head: &[u8]) -> Result<Bytes, Error> {
+        let damaged = |reason: &str| Error::Damaged { frame: seq, reason: reason.to_owned() };
+        let (&chunks, first) = head.split_first().ok_or_else(|| damaged("it is empty"))?;
+        if chunks == 1 {
+            return Ok(Bytes::copy_from_slice(first));
+        }
+        let mut frame = first.to_vec();
+        for chunk in 1..chunks {
+            let value = self.frames.get(key(partition, seq, chunk)).map_err(failed)?;
+            frame.extend_from_slice(&value.ok_or_else(|| damaged("a part of it is gone"))?);
+        }
+        Ok(frame.into())
+    }
+
+    /// Writes a frame's chunks, the first one last: where it is, all are.
+    fn put(&self, partition: Partition, seq: Seq, frame: &[u8]) -> Result<(), Error> {
+        let chunks = frame.len().div_ceil(CHUNK_BYTES_MAX).max(1);
+        let count = u8::try_from(chunks).map_err(|_| Error::TooLarge {
+            bytes: frame.len(),
+            max: CHUNK_BYTES_MAX * usize::from(u8::MAX),
+        })?;
+        let (first, rest) = frame.split_at(frame.len().min(CHUNK_BYTES_MAX));
+        for (chunk, bytes) in (1_u8..).zip(rest.chunks(CHUNK_BYTES_MAX)) {
+            self.frames.insert(key(partition, seq, chunk), bytes).map_err(failed)?;
+        }
+        let mut head = Vec::with_capacity(1 + first.len());
+        head.push(count);
+        head.extend_from_slice(first);
+        self.frames.insert(key(partition, seq, 0), head).map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}
+
+/// Returns the format in the marker file; nothing if there is no marker.
+fn read_marker(dir: &Path) -> Result<Option<u32>, Error> {
+    let path = dir.join(MARKER);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("reading", &path)(error)),
+    };
+    match text.trim().parse() {
+        Ok(found) if found > FORMAT => Err(Error::Newer { dir: dir.to_owned(), found, known: FORMAT }),
+        Ok(found) => Ok(Some(found)),
+        Err(_) => {
+            let reason = format!("{} does not hold the number of a format", path.display());
+            Err(Error::Unreadable { dir: dir.to_owned(), reason })
+        }
+    }
+}
+
+fn write_marker(dir: &Path) -> Result<(), Error> {
+    let (path, temporary) = (dir.join(MARKER), dir.join("FORMAT.new"));
+    fs::write(&temporary, format!("{FORMAT}\n"))
+        .and_then(|()| File::open(&temporary)?.sync_all())
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(Error::io("writing", &path))?;
+    sync_dir(dir)
+}
+
+impl EventLog for SledLog {
+    fn acquire(&self, partition: Partition) -> Result<(Epoch, Seq), Error> {
+        let mut writer = self.writer.lock();
+        let stored = self.meta.get(META_EPOCH).map_err(failed)?;
+        let last = stored.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map_or(0, Epoch::from_be_bytes);
+        writer.epoch = last + 1;
+        self.meta.insert(META_EPOCH, &writer.epoch.to_be_bytes()).map_err(failed)?;
+        writer.next = self.tail(partition)? + 1;
+        // Parts of a frame whose first part did not make it before a crash.
+        let leftover = key(partition, writer.next, 0)..key(partition, Seq::MAX, u8::MAX);
+        for entry in self.frames.range(leftover) {
+            self.frames.remove(entry.map_err(failed)?.0).map_err(failed)?;
+        }
+        self.sync()?;
+        Ok((writer.epoch, writer.next))
+    }
+
+    fn append(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        expected: Seq,
+        frames: &[Bytes],
+    ) -> Result<Appended, Error> {
+        let mut writer = self.writer.lock();
+        if epoch != writer.epoch {
+            return Ok(Appended::Fenced);
+        }
+        if expected != writer.next {
+            let next = writer.next;
+            return Err(Error::Failing(format!("frame {expected} was to be appended where {next} follows")));
+        }
+        let written = || -> Result<(), Error> {
+            for (seq, frame) in (expected..).zip(frames) {
+                self.put(partition, seq, frame)?;
+            }
+            self.sync()
+        };
+        match written() {
+            Ok(()) => {
+                writer.next += frames.len() as Seq;
+                Ok(Appended::At(expected))
+            }
+            // A failed flush cannot be repeated: the system may have dropped what it could not write.
+            Err(error) => {
+                writer.epoch = 0;
+                Ok(Appended::Unknown(error.to_string()))
+            }
+        }
+    }
+
+    fn read(&self, partition: Partition, from: Seq, bytes_max: usize) -> Result<Vec<(Seq, Bytes)>, Error> {
+        let mut frames = Vec::new();
+        let mut bytes = 0;
+        for entry in self.frames.range(key(partition, from, 0)..=key(partition, Seq::MAX, u8::MAX)) {
+            let (entry_key, value) = entry.map_err(failed)?;
+            if entry_key.last() != Some(&0) {
+                continue;
+            }
+            let seq = key_seq(&entry_key);
+            let frame = self.chunks_of(partition, seq, &value)?;
+            bytes += frame.len();
+            if bytes > bytes_max && !frames.is_empty() {
+                break;
+            }
+            frames.push((seq, frame));
+        }
+        Ok(frames)
+    }
+
+    fn tail(&self, partition: Partition) -> Result<Seq, Error> {
+        let all = key(partition, 0, 0)..=key(partition, Seq::MAX, u8::MAX);
+        for entry in self.frames.range(all).rev() {
+            let (entry_key, _) = entry.map_err(failed)?;
+            if entry_key.last() == Some(&0) {
+                return Ok(key_seq(&entry_key));
+            }
+        }
+        Ok(0)
+    }
+
+    fn get(&self, partition: Partition, seq: Seq) -> Result<Option<Bytes>, Error> {
+        let head = self.frames.get(key(partition, seq, 0)).map_err(failed)?;
+        head.map(|head| self.chunks_of(partition, seq, &head)).transpose()
+    }
+
+    fn trim(&self, partition: Partition, before: Seq) -> Result<(), Error> {
+        let before = before.min(self.tail(partition)?);
+        for entry in self.frames.range(key(partition, 0, 0)..key(partition, before, 0)) {
+            self.frames.remove(entry.map_err(failed)?.0).map_err(failed)?;
+        }
+        self.sync()
+    }
+
+    fn redact(&self, partition: Partition, seq: Seq, frame: &[u8]) -> Result<(), Error> {
+        if self.frames.get(key(partition, seq, 0)).map_err(failed)?.is_none() {
+            return Err(Error::Damaged { frame: seq, reason: "it is not there".to_owned() });
+        }
+        self.put(partition, seq, frame)?;
+        self.sync()
+    }
+}
+
+impl SledTable {
+    pub(crate) fn open(log: Arc<SledLog>) -> Result<Self, Error> {
+        let tree = log.db.open_tree("state").map_err(failed)?;
+        Ok(Self { tree, log })
+    }
+}
+
+impl Table for SledTable {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.tree.get(key).map_err(failed)?.map(|value| value.to_vec()))
+    }
+
+    fn range<'a>(
+        &'a self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        newest_first: bool,
+    ) -> Box<dyn Iterator<Item = Result<Entry, Error>> + 'a> {
+        let found = self.tree.range::<&[u8], _>((from, to));
+        let entry = |entry: Result<(sled::IVec, sled::IVec), sled::Error>| {
+            entry.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(failed)
+        };
+        if newest_first { Box::new(found.rev().map(entry)) } else { Box::new(found.map(entry)) }
+    }
+
+    fn write(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.tree.apply_batch(batch).map_err(failed)
+    }
+
+    fn clear(&self) -> Result<(), Error> {
+        self.tree.clear().map_err(failed)
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.log.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_longer_than_a_chunk_survive_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let frame: Bytes = (0..CHUNK_BYTES_MAX * 3 + 17).map(|i| i as u8).collect::<Vec<_>>().into();
+        let log = SledLog::open(dir.path(), true).unwrap();
+        let (epoch, next) = log.acquire(0).unwrap();
+        assert_eq!(next, 1);
+        let frames = [frame.clone(), Bytes::from_static(b"small")];
+        assert_eq!(log.append(0, epoch, 1, &frames).unwrap(), Appended::At(1));
+        drop(log);
+        let log = SledLog::open(dir.path(), false).unwrap();
+        assert_eq!(log.get(0, 1).unwrap().unwrap(), frame);
+        assert_eq!(log.tail(0).unwrap(), 2);
+        assert_eq!(log.read(0, 1, 10).unwrap().len(), 1);
+        assert_eq!(log.read(0, 1, usize::MAX).unwrap().len(), 2);
+        assert_eq!(log.append(0, epoch, 3, &[frame]).unwrap(), Appended::Fenced, "an old writer is fenced");
+        assert_eq!(log.blobs(), 0);
+    }
+
+    #[test]
+    fn vanished_file_is_refused_and_not_replaced_by_an_empty_store() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledLog::open(dir.path(), true).unwrap());
+        fs::remove_file(dir.path().join("log/db")).unwrap();
+        let error = SledLog::open(dir.path(), true).unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+        assert!(!dir.path().join("log/db").exists());
+    }
+
+    #[test]
+    fn newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledLog::open(dir.path(), true).unwrap());
+        fs::write(dir.path().join(MARKER), "99\n").unwrap();
+        let error = SledLog::open(dir.path(), true).unwrap_err();
+        assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn garbage_in_the_file_is_an_error_that_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledLog::open(dir.path(), true).unwrap());
+        fs::write(dir.path().join("log/db"), vec![0x5a; 100_000]).unwrap();
+        let error = SledLog::open(dir.path(), true).unwrap_err();
+        assert!(error.to_string().contains("restore a backup"), "{error}");
+    }
+
+    #[test]
+    fn missing_store_is_not_made_by_a_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(SledLog::open(dir.path(), false), Err(Error::Missing { .. })));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,611 @@
+//! The fold: what each record of the log changes. No clock, no thread; the only I/O is the table's.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::due::DueWindow;
+use super::overlay::{Batch, Overlay, after_prefix};
+use super::rows::{self, AttemptSummary, DueKey, FunctionState, Mark, Run, StateCounts, TriggerState};
+use super::table::Table;
+use crate::event::{FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
+use crate::event_log::codec::{self, DecodeError};
+use crate::event_log::frame::Frame;
+use crate::event_log::reader::damaged;
+use crate::event_log::record::{
+    Attempted, Controlled, NewRun, Next, Record, Routed, RunAction, Start, Switch, Switched,
+};
+use crate::event_log::store::Seq;
+use crate::event_log::{Error, record};
+
+/// How many held runs are made due in one batch: a trigger may hold more than memory should.
+const RELEASE_RUNS: usize = 512;
+
+/// A function's runs in memory.
+struct Function {
+    due: DueWindow,
+    in_flight: HashSet<DueRef>,
+    counts: StateCounts,
+    notify: Option<Arc<Notify>>,
+}
+
+/// A run within its function.
+type DueRef = (Position, u32);
+
+impl Default for Function {
+    fn default() -> Self {
+        let due = DueWindow::unknown();
+        Self { due, in_flight: HashSet::new(), counts: StateCounts::default(), notify: None }
+    }
+}
+
+/// The fold's state.
+pub(super) struct Core {
+    pub(super) rows: Overlay,
+    table: Arc<dyn Table>,
+    pub(super) mark: Mark,
+    functions: HashMap<FunctionId, Function>,
+    pub(super) function_states: HashMap<FunctionId, FunctionState>,
+    pub(super) triggers: HashMap<TriggerId, TriggerState>,
+    pub(super) sealed: BTreeMap<String, Bytes>,
+}
+
+/// A due run, taken for an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRun {
+    /// The run.
+    pub id: RunId,
+    /// The number of the attempt to make.
+    pub attempt: u32,
+    /// The event's trigger.
+    pub trigger_id: TriggerId,
+    /// The event's kind.
+    pub kind: String,
+    /// When it was due, in milliseconds since 1970.
+    pub due_ms: i64,
+}
+
+/// What [`State::take_due`](super::State::take_due) gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Runs that are in flight from now on.
+    pub runs: Vec<DueRun>,
+    /// When the next one is due that was not taken, in milliseconds since 1970; it may have passed.
+    pub next_due_ms: Option<i64>,
+}
+
+fn row_error(error: DecodeError) -> Error {
+    Error::Failing(format!("a row of the derived state is damaged: {error}; run doctor --rebuild"))
+}
+
+fn state_index(state: RunState) -> usize {
+    RunState::ALL.iter().position(|other| *other == state).expect("ALL has every state")
+}
+
+impl Core {
+    /// Reads the mark and what is held in memory. A table of another version, or one that is ahead of
+    /// the log, is emptied, to be folded from the start.
+    pub(super) fn load(table: Arc<dyn Table>, tail: Seq) -> Result<Self, Error> {
+        let mut core = Self {
+            rows: Overlay::new(Arc::clone(&table)),
+            table,
+            mark: Mark::default(),
+            functions: HashMap::new(),
+            function_states: HashMap::new(),
+            triggers: HashMap::new(),
+            sealed: BTreeMap::new(),
+        };
+        let stored = core.table.get(rows::MARK)?;
+        let mark = stored.as_deref().and_then(rows::decode_mark);
+        match mark.filter(|mark| mark.next <= Position::new(tail + 1, 0)) {
+            Some(mark) => {
+                for (id, counts) in &mark.counts {
+                    core.functions.entry(id.clone()).or_default().counts = *counts;
+                }
+                core.mark = mark;
+                core.load_switches()?;
+            }
+            None => {
+                if stored.is_some() {
+                    tracing::warn!("the derived state does not fit the log; folding the log from the start");
+                }
+                core.reset()?;
+            }
+        }
+        Ok(core)
+    }
+
+    /// Forgets everything, to be folded from the start.
+    pub(super) fn reset(&mut self) -> Result<(), Error> {
+        self.rows.clear()?;
+        self.mark = Mark { next: Position::new(1, 0), ..Mark::default() };
+        for function in self.functions.values_mut() {
+            let notify = function.notify.take();
+            *function = Function { notify, ..Function::default() };
+        }
+        self.function_states.clear();
+        self.triggers.clear();
+        self.sealed.clear();
+        Ok(())
+    }
+
+    fn load_switches(&mut self) -> Result<(), Error> {
+        let mut found = Vec::new();
+        for prefix in [rows::all_triggers(), rows::all_functions(), rows::all_sealed()] {
+            self.scan_prefix(&prefix, false, |key, value| {
+                found.push((key.to_vec(), value.to_vec()));
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        for (key, value) in found {
+            let Some(name) = rows::name_of_key(&key) else { continue };
+            if key.starts_with(&rows::all_sealed()) {
+                self.sealed.insert(name.to_owned(), rows::decode_sealed(&value));
+            } else if key.starts_with(&rows::all_triggers()) {
+                let state = rows::decode_trigger(&value).map_err(row_error)?;
+                if let Ok(id) = name.parse() {
+                    self.triggers.insert(id, state);
+                }
+            } else if let Ok(id) = name.parse() {
+                self.function_states.insert(id, rows::decode_function(&value).map_err(row_error)?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn scan_prefix(
+        &self,
+        prefix: &[u8],
+        newest_first: bool,
+        visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let end = after_prefix(prefix);
+        self.rows.scan(Bound::Included(prefix), Bound::Excluded(&end), newest_first, visit)
+    }
+
+    /// Takes all changes as a batch that brings the table to where the fold is.
+    pub(super) fn take_batch(&mut self) -> Batch {
+        let counts = self.functions.iter().filter(|(_, function)| function.counts != StateCounts::default());
+        self.mark.counts = counts.map(|(id, function)| (id.clone(), function.counts)).collect();
+        self.mark.counts.sort_by(|a, b| a.0.cmp(&b.0));
+        self.rows.put(rows::MARK.to_vec(), rows::encode_mark(&self.mark));
+        self.rows.take_batch()
+    }
+
+    pub(super) fn decode_run(key: &[u8], value: &[u8]) -> Result<Run, Error> {
+        rows::decode_run(key, value).map_err(row_error)
+    }
+
+    fn run_at(&self, key: &[u8]) -> Result<Option<Run>, Error> {
+        self.rows.get(key)?.map(|value| Self::decode_run(key, &value)).transpose()
+    }
+
+    /// Returns a run; in flight, it is running.
+    pub(super) fn run(&self, id: &RunId) -> Result<Option<Run>, Error> {
+        let run = self.run_at(&rows::run_key(id))?.filter(|run| run.id.event == id.event);
+        Ok(run.map(|run| self.with_flight(run)))
+    }
+
+    pub(super) fn with_flight(&self, mut run: Run) -> Run {
+        if run.state == RunState::Pending && self.is_in_flight(&run.id) {
+            run.state = RunState::Running;
+        }
+        run
+    }
+
+    fn is_in_flight(&self, id: &RunId) -> bool {
+        let flight = (id.event.position(), id.generation);
+        self.functions.get(&id.function).is_some_and(|function| function.in_flight.contains(&flight))
+    }
+
+    /// Returns runs of each function by state; those in flight count as running.
+    pub(super) fn counts(&self) -> BTreeMap<FunctionId, BTreeMap<RunState, u64>> {
+        let of = |function: &Function| {
+            let mut counts = function.counts;
+            let running = (function.in_flight.len() as u64).min(counts[state_index(RunState::Pending)]);
+            counts[state_index(RunState::Pending)] -= running;
+            counts[state_index(RunState::Running)] = running;
+            RunState::ALL.into_iter().zip(counts).collect()
+        };
+        self.functions.iter().map(|(id, function)| (id.clone(), of(function))).collect()
+    }
+
+    /// Registers who is woken when a run of the function may have become due.
+    pub(super) fn on_due(&mut self, function: &FunctionId, notify: Arc<Notify>) {
+        notify.notify_one();
+        self.functions.entry(function.clone()).or_default().notify = Some(notify);
+    }
+
+    fn notify(&self, function: &FunctionId) {
+        if let Some(notify) = self.functions.get(function).and_then(|function| function.notify.as_ref()) {
+            notify.notify_one();
+        }
+    }
+
+    /// Takes due runs for attempts.
+    pub(super) fn take_due(&mut self, id: &FunctionId, now_ms: i64, max: usize) -> Result<Taken, Error> {
+        let mut taken = Taken::default();
+        if self.function_states.get(id).is_some_and(|state| state.paused) {
+            return Ok(taken);
+        }
+        loop {
+            self.refill(id)?;
+            let due = &mut self.functions.entry(id.clone()).or_default().due;
+            let Some(key) = due.first() else { return Ok(taken) };
+            if key.due_ms > now_ms || taken.runs.len() >= max {
+                taken.next_due_ms = Some(key.due_ms);
+                return Ok(taken);
+            }
+            due.pop();
+            let Some(run) = self.run_at(&key.run_key(id))? else { continue };
+            if due_key(&run) != Some(key) {
+                continue;
+            }
+            let flight = (key.event, key.generation);
+            self.functions.entry(id.clone()).or_default().in_flight.insert(flight);
+            taken.runs.push(DueRun {
+                attempt: run.attempts + 1,
+                id: run.id,
+                trigger_id: run.trigger_id,
+                kind: run.kind,
+                due_ms: key.due_ms,
+            });
+        }
+    }
+
+    fn refill(&mut self, id: &FunctionId) -> Result<(), Error> {
+        let function = self.functions.entry(id.clone()).or_default();
+        let Some((behind, max)) = function.due.wants() else { return Ok(()) };
+        let (from, end) = (behind.stored(id), after_prefix(&rows::due_of(id)));
+        let mut keys = Vec::new();
+        self.rows.scan(Bound::Excluded(&from), Bound::Excluded(&end), false, |key, _| {
+            keys.extend(DueKey::of_stored(key));
+            Ok(if keys.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        let last = if keys.len() < max { None } else { keys.last().copied() };
+        let function = self.functions.entry(id.clone()).or_default();
+        keys.retain(|key| !function.in_flight.contains(&(key.event, key.generation)));
+        function.due.refill(keys, last);
+        // A stretch of runs that are all in flight: read on.
+        if function.due.wants().is_some() { self.refill(id) } else { Ok(()) }
+    }
+
+    /// Hands a run back without an attempt.
+    pub(super) fn release(&mut self, id: &RunId) -> Result<(), Error> {
+        let run = self.run_at(&rows::run_key(id))?;
+        self.land(id, run.as_ref());
+        Ok(())
+    }
+
+    /// The run is no longer in flight; where it is due, it can be taken again.
+    fn land(&mut self, id: &RunId, run: Option<&Run>) {
+        let function = self.functions.entry(id.function.clone()).or_default();
+        if !function.in_flight.remove(&(id.event.position(), id.generation)) {
+            return;
+        }
+        if let Some(key) = run.and_then(due_key) {
+            function.due.insert(key);
+            self.notify(&id.function);
+        }
+    }
+
+    /// Folds a frame's records from the mark on.
+    pub(super) fn apply(&mut self, frame: &Frame) -> Result<(), Error> {
+        debug_assert_eq!(frame.seq(), self.mark.next.frame(), "frames are folded in order");
+        for index in self.mark.next.index()..frame.len() {
+            let position = frame.position(index);
+            let bytes = frame.bytes(index).expect("index is below the length");
+            self.mark.next = position;
+            self.apply_bytes(position, bytes).map_err(|error| match error {
+                Fault::Decode(error) => damaged(frame.seq())(error),
+                Fault::Store(error) => error,
+            })?;
+        }
+        self.mark.next = Position::new(frame.seq() + 1, 0);
+        Ok(())
+    }
+
+    fn apply_bytes(&mut self, position: Position, bytes: &[u8]) -> Result<(), Fault> {
+        if codec::is_event(bytes) {
+            self.mark.events += 1;
+            if let Some(name) =
+                codec::is_spooled_event(bytes).then(|| codec::spooled_name(bytes)).transpose()?.flatten()
+            {
+                self.rows.put(rows::body_key(name), rows::encode_position(position));
+            }
+            return Ok(());
+        }
+        if codec::is_duplicate(bytes) {
+            self.mark.duplicates += 1;
+            return Ok(());
+        }
+        match codec::decode_record(bytes)? {
+            Record::Event(_) | Record::Duplicate(_) => {}
+            Record::Routed(routed) => self.routed(position, routed)?,
+            Record::Created(created) => {
+                for run in created.runs {
+                    self.create(run, created.at)?;
+                }
+            }
+            Record::Attempted(attempted) => self.attempted(position, attempted)?,
+            Record::Controlled(controlled) => self.controlled(controlled)?,
+            Record::Switched(switched) => {
+                self.index_topic("lifecycle", position);
+                self.switched(switched)?;
+            }
+            Record::Sealed(sealed) => {
+                self.index_topic("secrets", position);
+                let key = rows::sealed_key(&sealed.name);
+                if sealed.sealed.is_empty() {
+                    self.rows.remove(&key);
+                    self.sealed.remove(&sealed.name);
+                } else {
+                    self.rows.put(key, sealed.sealed.to_vec());
+                    self.sealed.insert(sealed.name, sealed.sealed);
+                }
+            }
+            Record::Audit(audit) => self.index_topic(&audit.topic, position),
+        }
+        Ok(())
+    }
+
+    fn index_topic(&mut self, topic: &str, position: Position) {
+        self.rows.put(rows::topic_key(topic, position.frame()), Vec::new());
+    }
+
+    fn routed(&mut self, position: Position, routed: Routed) -> Result<(), Error> {
+        if routed.from != self.mark.routed_through || routed.through <= routed.from {
+            return Ok(());
+        }
+        for run in routed.runs {
+            self.create(run, routed.at)?;
+        }
+        self.rows.put_new(rows::routed_key(routed.through), rows::encode_position(position));
+        self.mark.routed_through = routed.through;
+        Ok(())
+    }
+
+    fn create(&mut self, new: NewRun, at: Timestamp) -> Result<(), Error> {
+        if self.rows.get(&rows::run_key(&new.id))?.is_some() {
+            return Ok(());
+        }
+        let paused = self.triggers.get(&new.trigger_id).is_some_and(|trigger| trigger.paused);
+        let (state, reason, due_at) = match new.start {
+            Start::Due(due) => (RunState::Pending, None, Some(due)),
+            Start::Held if paused => (RunState::Waiting, Some(record::HELD.to_owned()), None),
+            // The trigger was resumed before the router came to the event.
+            Start::Held => (RunState::Pending, None, Some(at)),
+            Start::Skipped(reason) => (RunState::Skipped, Some(reason.as_str().to_owned()), None),
+        };
+        let run = Run {
+            id: new.id,
+            trigger_id: new.trigger_id,
+            kind: new.kind,
+            cause: new.cause,
+            state,
+            reason,
+            created_at: at,
+            due_at,
+            attempts: 0,
+            finished_at: state.is_final().then_some(at),
+            history: Vec::new(),
+        };
+        self.set_run(None, run);
+        Ok(())
+    }
+
+    fn attempted(&mut self, position: Position, it: Attempted) -> Result<(), Error> {
+        let Some(before) = self.run_at(&rows::run_key(&it.run))? else { return Ok(()) };
+        let same = |last: &AttemptSummary| last.attempt == it.attempt && last.started_at == it.started_at;
+        if before.history.last().is_some_and(same) {
+            return Ok(());
+        }
+        let mut run = before.clone();
+        if run.history.len() >= rows::HISTORY_MAX {
+            run.history.remove(0);
+        }
+        run.history.push(AttemptSummary {
+            attempt: it.attempt,
+            started_at: it.started_at,
+            duration_us: it.duration_us,
+            status: it.status,
+            note: it.note.chars().take(rows::NOTE_CHARS_MAX).collect(),
+            position,
+        });
+        if run.state == RunState::Pending {
+            run.attempts = it.attempt;
+            let ended_at = ended_at(it.started_at, it.duration_us);
+            match it.next {
+                Next::Succeeded => finish(&mut run, RunState::Succeeded, None, ended_at),
+                Next::Dead(reason) => finish(&mut run, RunState::Dead, Some(reason), ended_at),
+                Next::RetryAt(at) => run.due_at = Some(at),
+            }
+        }
+        let (id, after) = (it.run, run.clone());
+        self.set_run(Some(&before), run);
+        self.land(&id, Some(&after));
+        Ok(())
+    }
+
+    fn controlled(&mut self, it: Controlled) -> Result<(), Error> {
+        let Some(before) = self.run_at(&rows::run_key(&it.run))? else { return Ok(()) };
+        let mut run = before.clone();
+        match it.action {
+            RunAction::Cancel if !run.state.is_final() => {
+                finish(&mut run, RunState::Cancelled, Some(record::CANCELLED.to_owned()), it.at);
+            }
+            RunAction::Purge if run.state == RunState::Dead => {
+                finish(&mut run, RunState::Cancelled, Some(record::PURGED.to_owned()), it.at);
+            }
+            RunAction::Retry if run.state != RunState::Succeeded => {
+                run.state = RunState::Pending;
+                run.reason = None;
+                run.due_at = Some(it.at);
+                run.attempts = 0;
+                run.finished_at = None;
+            }
+            RunAction::Cancel | RunAction::Purge | RunAction::Retry => return Ok(()),
+        }
+        self.set_run(Some(&before), run);
+        Ok(())
+    }
+
+    fn switched(&mut self, it: Switched) -> Result<(), Error> {
+        match it.switch {
+            Switch::TriggerPaused(id, paused) => {
+                if !paused {
+                    self.resume(&id, it.at)?;
+                }
+                self.triggers.entry(id.clone()).or_default().paused = paused;
+                self.put_trigger(&id);
+            }
+            Switch::TriggerArmed(id, until) => {
+                self.triggers.entry(id.clone()).or_default().armed_until = until;
+                self.put_trigger(&id);
+            }
+            Switch::FunctionPaused(id, paused) => {
+                self.function_states.entry(id.clone()).or_default().paused = paused;
+                self.put_function(&id);
+            }
+            Switch::Breaker { function: id, open_until, opened } => {
+                let state = self.function_states.entry(id.clone()).or_default();
+                (state.open_until, state.opened) = (open_until, opened);
+                self.put_function(&id);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_trigger(&mut self, id: &TriggerId) {
+        let value = rows::encode_trigger(&self.triggers[id]);
+        self.rows.put(rows::trigger_key(id), value);
+    }
+
+    fn put_function(&mut self, id: &FunctionId) {
+        let value = rows::encode_function(&self.function_states[id]);
+        self.rows.put(rows::function_key(id), value);
+        self.notify(id);
+    }
+
+    /// Makes a trigger's held runs due. However many they are, no batch holds more than a stretch of
+    /// them: the mark stays before this record, and folding the record again goes on with the rest.
+    fn resume(&mut self, id: &TriggerId, at: Timestamp) -> Result<(), Error> {
+        loop {
+            let mut held = Vec::new();
+            self.scan_prefix(&rows::held_of(id), false, |key, _| {
+                held.push(rows::run_key_of_held(id, key));
+                let more = held.len() < RELEASE_RUNS;
+                Ok(if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            for key in &held {
+                let Some(before) = self.run_at(key)? else { continue };
+                let due_at = Some(at);
+                let run = Run { state: RunState::Pending, reason: None, due_at, ..before.clone() };
+                self.set_run(Some(&before), run);
+            }
+            if held.len() < RELEASE_RUNS {
+                return Ok(());
+            }
+            self.flush_now()?;
+        }
+    }
+
+    /// Writes what has changed so far, unless a batch is on its way already.
+    fn flush_now(&mut self) -> Result<(), Error> {
+        if self.rows.is_writing() {
+            return Ok(());
+        }
+        let batch = self.take_batch();
+        batch.write(&*self.table)?;
+        self.rows.written();
+        Ok(())
+    }
+
+    /// Puts a run's row, and brings indexes, sums and the window in step with it.
+    fn set_run(&mut self, before: Option<&Run>, run: Run) {
+        let (old, new) = (before.and_then(due_key), due_key(&run));
+        let in_flight = self.is_in_flight(&run.id);
+        let function_id = &run.id.function;
+        let function = self.functions.entry(function_id.clone()).or_default();
+        if let Some(before) = before {
+            let count = &mut function.counts[state_index(before.state)];
+            *count = count.saturating_sub(1);
+        }
+        function.counts[state_index(run.state)] += 1;
+        if old != new {
+            if let Some(key) = old {
+                function.due.remove(key);
+                self.rows.remove(&key.stored(function_id));
+            }
+            if let Some(key) = new {
+                self.rows.put_new(key.stored(function_id), Vec::new());
+                if !in_flight {
+                    function.due.insert(key);
+                    self.notify(function_id);
+                }
+            }
+        }
+        let key_of_held = |run: &Run| rows::held_key(&run.trigger_id, &run.id);
+        let key_of_dead = |run: &Run| rows::dead_key(&run.id);
+        self.set_index(before, &run, |run| run.state == RunState::Waiting, key_of_held);
+        self.set_index(before, &run, |run| run.state == RunState::Dead, key_of_dead);
+        let (key, value) = (rows::run_key(&run.id), rows::encode_run(&run));
+        match before {
+            None => self.rows.put_new(key, value),
+            Some(_) => self.rows.put(key, value),
+        }
+    }
+
+    fn set_index(
+        &mut self,
+        before: Option<&Run>,
+        run: &Run,
+        belongs: impl Fn(&Run) -> bool,
+        key: impl Fn(&Run) -> Vec<u8>,
+    ) {
+        match (before.is_some_and(&belongs), belongs(run)) {
+            (false, true) => self.rows.put_new(key(run), Vec::new()),
+            (true, false) => self.rows.remove(&key(run)),
+            _ => {}
+        }
+    }
+}
+
+/// Why a record could not be folded.
+enum Fault {
+    Decode(DecodeError),
+    Store(Error),
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn due_key(run: &Run) -> Option<DueKey> {
+    let due_at = run.due_at.filter(|_| run.state == RunState::Pending)?;
+    let (event, generation) = (run.id.event.position(), run.id.generation);
+    Some(DueKey { due_ms: due_at.as_millisecond(), event, generation })
+}
+
+fn finish(run: &mut Run, state: RunState, reason: Option<String>, at: Timestamp) {
+    run.state = state;
+    run.reason = reason;
+    run.due_at = None;
+    run.finished_at = Some(at);
+}
+
+fn ended_at(started_at: Timestamp, duration_us: u64) -> Timestamp {
+    let micros = started_at.as_microsecond().saturating_add_unsigned(duration_us);
+    Timestamp::from_microsecond(micros).unwrap_or(started_at)
+}

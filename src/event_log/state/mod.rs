@@ -1,0 +1,374 @@
+//! Derived state: runs, their due times, switches and sealed secrets, folded from the log's records.
+//!
+//! A thread of its own follows the commits. What it changes is readable at once and reaches the table in
+//! batches, each with a mark that says how far the table has come; after a crash the fold goes on from
+//! there. A table that is lost or does not fit is folded anew from the log, so nothing here is ever the
+//! only copy. What the fold changes is in `core`; here is what others ask of it.
+
+mod core;
+mod due;
+mod follow;
+mod overlay;
+mod rows;
+pub(crate) mod table;
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+pub use self::core::{DueRun, Taken};
+pub(crate) use self::follow::Follower;
+pub use self::rows::{AttemptSummary, FunctionState, HISTORY_MAX, Run, TriggerState};
+
+use self::core::Core;
+use self::overlay::after_prefix;
+use self::table::Table;
+use super::reader::Reader;
+use super::record::{Record, SkipReason};
+use super::store::Seq;
+use super::{Error, Page};
+use crate::event::{EventId, EventState, FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
+
+/// Most rows that one listing looks at before it hands back a cursor.
+const LIST_SCAN_MAX: usize = 20_000;
+
+/// How far the fold has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// The last frame that is folded.
+    pub(crate) frame: Seq,
+    /// The fold met an error and goes no further.
+    pub(crate) failed: bool,
+}
+
+/// The fold of the log. Cheap to clone.
+#[derive(Clone)]
+pub struct State(Arc<Shared>);
+
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    table: Arc<dyn Table>,
+    reader: Arc<Reader>,
+    progress: watch::Sender<Progress>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// In this state.
+    pub state: Option<RunState>,
+    /// Of this function.
+    pub function: Option<FunctionId>,
+    /// Of this trigger's events.
+    pub trigger: Option<TriggerId>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+}
+
+/// What the router decided on an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routing {
+    /// When.
+    pub at: Timestamp,
+    /// The functions that were asked, in configured order.
+    pub functions: Vec<FunctionId>,
+    /// Those that did not want it, and why.
+    pub skipped: Vec<(FunctionId, SkipReason)>,
+    /// Where the decision is recorded.
+    pub position: Position,
+}
+
+/// Sums over the whole log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events stored.
+    pub events: u64,
+    /// Duplicates met.
+    pub duplicates: u64,
+    /// Runs of each function by state; those in flight are running.
+    pub runs: BTreeMap<FunctionId, BTreeMap<RunState, u64>>,
+}
+
+impl Counts {
+    /// Returns all functions' runs in a state.
+    pub fn in_state(&self, state: RunState) -> u64 {
+        self.runs.values().filter_map(|counts| counts.get(&state)).sum()
+    }
+}
+
+impl State {
+    /// Loads the fold and brings it up to the log's tail.
+    pub(crate) fn open(table: Arc<dyn Table>, reader: Arc<Reader>, tail: Seq) -> Result<Self, Error> {
+        let core = Mutex::new(Core::load(Arc::clone(&table), tail)?);
+        let (progress, failure) = (watch::Sender::default(), Mutex::default());
+        let state = Self(Arc::new(Shared { core, table, reader, progress, failure }));
+        state.0.catch_up()?;
+        Ok(state)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// Returns a run.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn run(&self, id: &RunId) -> Result<Option<Run>, Error> {
+        self.0.core.lock().run(id)
+    }
+
+    /// Returns all runs of an event, by function and generation.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn runs_of(&self, event: EventId) -> Result<Vec<Run>, Error> {
+        let core = self.0.core.lock();
+        let mut runs = Vec::new();
+        core.scan_prefix(&rows::runs_of(event.position()), false, |key, value| {
+            let run = Core::decode_run(key, value)?;
+            if run.id.event == event {
+                runs.push(core.with_flight(run));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(runs)
+    }
+
+    /// Returns the generation that the next run of an event and function has, counted from 1.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn next_generation(&self, event: EventId, function: &FunctionId) -> Result<u32, Error> {
+        let core = self.0.core.lock();
+        let mut last = 0;
+        core.scan_prefix(&rows::generations_of(event.position(), function), true, |key, value| {
+            last = Core::decode_run(key, value)?.id.generation;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(last + 1)
+    }
+
+    /// Returns an event's state. The event must exist.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn event_state(&self, event: EventId) -> Result<EventState, Error> {
+        let runs = self.runs_of(event)?;
+        Ok(event_state(self.routed_through() >= event.position(), &runs))
+    }
+
+    /// Returns what the router decided on an event; nothing while it has not come to it.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn routing(&self, event: EventId) -> Result<Option<Routing>, Error> {
+        let (from, end) = (rows::routed_key(event.position()), after_prefix(&rows::all_routed()));
+        let mut found = None;
+        self.0.core.lock().rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |_, value| {
+            found = rows::decode_position(value);
+            Ok(ControlFlow::Break(()))
+        })?;
+        let Some(position) = found else { return Ok(None) };
+        let Some(Record::Routed(routed)) = self.0.reader.record(position)? else { return Ok(None) };
+        let of_event = routed.skipped.iter().filter(|skip| skip.event == event.position());
+        let skipped = of_event.filter_map(|skip| {
+            let function = routed.functions.get(skip.function as usize)?;
+            Some((function.clone(), skip.reason))
+        });
+        let skipped = skipped.collect();
+        Ok(Some(Routing { at: routed.at, functions: routed.functions, skipped, position }))
+    }
+
+    /// Lists runs, those of the newest events first. A page may hold fewer than `limit` runs and still
+    /// have a cursor, since a listing looks at a bounded number of rows.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn runs(
+        &self,
+        filter: &RunFilter,
+        cursor: Option<&RunId>,
+        limit: usize,
+    ) -> Result<Page<Run, RunId>, Error> {
+        let core = self.0.core.lock();
+        let dead = filter.state == Some(RunState::Dead);
+        let prefix = if dead { rows::all_dead() } else { rows::all_runs() };
+        let key_of = if dead { rows::dead_key } else { rows::run_key };
+        let end = cursor.map_or_else(|| after_prefix(&prefix), key_of);
+        let mut page = Page { items: Vec::new(), next: None };
+        let mut looked_at = 0;
+        core.rows.scan(Bound::Included(&prefix), Bound::Excluded(&end), true, |key, value| {
+            let run = if dead {
+                let key = rows::run_key_of_dead(key);
+                let value = core.rows.get(&key)?.ok_or_else(|| {
+                    Error::Failing("a dead run has no row; run doctor --rebuild".to_owned())
+                })?;
+                Core::decode_run(&key, &value)?
+            } else {
+                Core::decode_run(key, value)?
+            };
+            let run = core.with_flight(run);
+            looked_at += 1;
+            let id = run.id.clone();
+            if filter.wants(&run) {
+                page.items.push(run);
+            }
+            if page.items.len() < limit && looked_at < LIST_SCAN_MAX {
+                return Ok(ControlFlow::Continue(()));
+            }
+            page.next = Some(id);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(page)
+    }
+
+    /// Returns how far the router has come: its decisions on all records up to there are folded.
+    pub fn routed_through(&self) -> Position {
+        self.0.core.lock().mark.routed_through
+    }
+
+    /// Returns how many frames are folded.
+    pub fn applied(&self) -> u64 {
+        self.0.progress.borrow().frame
+    }
+
+    /// Takes up to `max` due runs of a function, in the order of their due times, and marks them in
+    /// flight: each ends with an `Attempted` record, or with [`release`](Self::release). A paused
+    /// function gives nothing and keeps its runs.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn take_due(&self, function: &FunctionId, now_ms: i64, max: usize) -> Result<Taken, Error> {
+        self.0.core.lock().take_due(function, now_ms, max)
+    }
+
+    /// Hands a run back without an attempt: it is due as before.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn release(&self, run: &RunId) -> Result<(), Error> {
+        self.0.core.lock().release(run)
+    }
+
+    /// Registers who is woken when a run of the function may have become due, or its switch or breaker
+    /// changed. Woken once at once; one for each function, the last one counts.
+    pub fn on_due(&self, function: &FunctionId, notify: Arc<Notify>) {
+        self.0.core.lock().on_due(function, notify);
+    }
+
+    /// Returns a trigger's state.
+    pub fn trigger(&self, id: &TriggerId) -> TriggerState {
+        self.0.core.lock().triggers.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Returns a function's state.
+    pub fn function(&self, id: &FunctionId) -> FunctionState {
+        self.0.core.lock().function_states.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Returns the sums over the whole log.
+    pub fn counts(&self) -> Counts {
+        let core = self.0.core.lock();
+        Counts { events: core.mark.events, duplicates: core.mark.duplicates, runs: core.counts() }
+    }
+
+    /// Returns a sealed secret's ciphertext.
+    pub fn sealed(&self, name: &str) -> Option<Bytes> {
+        self.0.core.lock().sealed.get(name).cloned()
+    }
+
+    /// Returns the names of all sealed secrets.
+    pub fn sealed_names(&self) -> Vec<String> {
+        self.0.core.lock().sealed.keys().cloned().collect()
+    }
+
+    /// Returns frames that hold lines of a topic, from `from` on, in order.
+    pub(crate) fn frames_of_topic(&self, topic: &str, from: Seq, max: usize) -> Result<Vec<Seq>, Error> {
+        let (from, end) = (rows::topic_key(topic, from), after_prefix(&rows::frames_of_topic(topic)));
+        let mut frames = Vec::new();
+        self.0.core.lock().rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |key, _| {
+            frames.extend(rows::frame_of_topic_key(key));
+            Ok(if frames.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(frames)
+    }
+
+    /// Returns the indexed topics that have lines.
+    pub(crate) fn topics(&self) -> Result<Vec<String>, Error> {
+        let core = self.0.core.lock();
+        let (mut from, end) = (rows::all_topics(), after_prefix(&rows::all_topics()));
+        let mut topics = Vec::new();
+        loop {
+            let mut found: Option<String> = None;
+            core.rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |key, _| {
+                found = rows::topic_of_key(key).map(str::to_owned);
+                Ok(ControlFlow::Break(()))
+            })?;
+            let Some(topic) = found else { return Ok(topics) };
+            from = after_prefix(&rows::frames_of_topic(&topic));
+            topics.push(topic);
+        }
+    }
+
+    /// Tells whether a durable event refers to a spooled body.
+    pub(crate) fn refers_to_body(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.0.core.lock().rows.get(&rows::body_key(name))?.is_some())
+    }
+
+    /// Why the fold goes no further, if so.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.0.failure.lock().clone()
+    }
+}
+
+impl RunFilter {
+    fn wants(&self, run: &Run) -> bool {
+        self.state.is_none_or(|state| run.state == state)
+            && self.function.as_ref().is_none_or(|function| run.id.function == *function)
+            && self.trigger.as_ref().is_none_or(|trigger| run.trigger_id == *trigger)
+            && self.since.is_none_or(|since| run.created_at >= since)
+            && self.until.is_none_or(|until| run.created_at < until)
+    }
+}
+
+/// Derives an event's state from its runs. Runs that a subscription's `when` refused do not count as asked for.
+fn event_state(routed: bool, runs: &[Run]) -> EventState {
+    let mut latest: BTreeMap<&FunctionId, &Run> = BTreeMap::new();
+    for run in runs {
+        let slot = latest.entry(&run.id.function).or_insert(run);
+        if run.id.generation >= slot.id.generation {
+            *slot = run;
+        }
+    }
+    if !routed || runs.iter().any(|run| !run.state.is_final()) {
+        EventState::Open
+    } else if runs.iter().all(|run| run.state == RunState::Skipped) {
+        EventState::Unrouted
+    } else if latest.values().any(|run| run.state == RunState::Dead) {
+        EventState::Dead
+    } else {
+        EventState::Done
+    }
+}
+
+/// A mark of the table that claims to have come to `next`.
+#[cfg(test)]
+pub(crate) fn mark_at(next: Position) -> Vec<u8> {
+    rows::encode_mark(&rows::Mark { next, ..rows::Mark::default() })
+}

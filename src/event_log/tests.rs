@@ -1,0 +1,604 @@
+//! Behaviour of the log as a whole.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::record::{
+    Attempted, Audit, Cause, Controlled, Created, NewRun, Next, Routed, RunAction, Sealed, Skip, SkipReason,
+    Start, Switch, Switched,
+};
+use super::*;
+use crate::event::{
+    Body, EventState, FunctionId, Origin, RunId, RunState, SignatureStatus, Timestamp, TriggerId,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn ms(seconds: i64) -> i64 {
+    at(seconds).as_millisecond()
+}
+
+fn content(key: Option<&str>) -> EventContent {
+    EventContent {
+        provider: "github".parse().unwrap(),
+        trigger_id: "gh".parse().unwrap(),
+        kind: "push".to_owned(),
+        received_at: at(0),
+        occurred_at: None,
+        dedupe_key: key.map(str::to_owned),
+        trace_id: "0".repeat(32),
+        origin: Origin::Live,
+        held: false,
+        method: "POST".to_owned(),
+        url: "/hooks/gh?x=1".to_owned(),
+        headers: vec![("x-github-event".to_owned(), Bytes::from_static(b"push"))],
+        body: Body::Inline(Bytes::from_static(b"{\"a\": 1}")),
+        schema: "GitHubEventPayload".to_owned(),
+        signature_status: SignatureStatus::Verified { covers_body: true },
+    }
+}
+
+fn new_event(key: Option<&str>) -> NewEvent {
+    NewEvent { content: content(key), window: HOUR }
+}
+
+/// A log in a folder of its own, with a clock that stands at `at(0)`.
+struct Bed {
+    dir: tempfile::TempDir,
+    clock: Clock,
+    store: Option<MemoryLog>,
+    log: Option<Log>,
+}
+
+impl Bed {
+    fn sled() -> Self {
+        Self::new(None)
+    }
+
+    fn memory() -> Self {
+        Self::new(Some(MemoryLog::new()))
+    }
+
+    fn new(store: Option<MemoryLog>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bed = Self { dir, clock: Clock::fixed(at(0)), store, log: None };
+        bed.log = Some(bed.open());
+        bed
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            clock: self.clock.clone(),
+            store: self.store.clone().map(|store| Arc::new(store) as Arc<dyn EventLog>),
+            disk_reserve_bytes: 0,
+            ..Options::new(self.dir.path())
+        }
+    }
+
+    fn open(&self) -> Log {
+        Log::open(self.options()).unwrap()
+    }
+
+    fn log(&self) -> &Log {
+        self.log.as_ref().unwrap()
+    }
+
+    fn reboot(&mut self) {
+        drop(self.log.take());
+        self.log = Some(self.open());
+    }
+
+    async fn ingest(&self, key: Option<&str>) -> Ingested {
+        ingest(self.log(), vec![new_event(key)]).await[0]
+    }
+
+    async fn append(&self, record: Record) {
+        self.log().append_durable(vec![record]).await.unwrap();
+    }
+}
+
+async fn ingest(log: &Log, events: Vec<NewEvent>) -> Vec<Ingested> {
+    log.ingest(events, Instant::now() + Duration::from_secs(10)).await.unwrap()
+}
+
+fn function() -> FunctionId {
+    "deploy".parse().unwrap()
+}
+
+fn run_id(event: EventId, generation: u32) -> RunId {
+    RunId { event, function: function(), generation }
+}
+
+fn new_run(event: EventId, generation: u32, start: Start) -> NewRun {
+    let trigger_id = "gh".parse().unwrap();
+    NewRun { id: run_id(event, generation), trigger_id, kind: "push".to_owned(), cause: Cause::Live, start }
+}
+
+/// Routes everything up to an event, with one run of it.
+fn routed(log: &Log, event: EventId, start: Start) -> Record {
+    Record::Routed(Routed {
+        from: log.state().routed_through(),
+        through: event.position(),
+        at: at(0),
+        functions: vec![function(), "other".parse().unwrap()],
+        runs: vec![new_run(event, 1, start)],
+        skipped: vec![Skip { event: event.position(), function: 1, reason: SkipReason::Events }],
+    })
+}
+
+fn attempted(run: RunId, attempt: u32, next: Next) -> Record {
+    Record::Attempted(Attempted {
+        run,
+        attempt,
+        started_at: at(i64::from(attempt)),
+        duration_us: 1500,
+        status: Some(500),
+        note: "answered 500".to_owned(),
+        answer: Bytes::from_static(b"oops"),
+        next,
+    })
+}
+
+fn control(run: RunId, action: RunAction) -> Record {
+    Record::Controlled(Controlled { run, at: at(50), action })
+}
+
+fn switch(switch: Switch) -> Record {
+    Record::Switched(Switched { at: at(60), switch })
+}
+
+#[tokio::test]
+async fn event_is_read_back_as_it_came_also_after_reopening() {
+    let mut bed = Bed::sled();
+    let id = bed.ingest(Some("a")).await.id();
+    for _ in 0..2 {
+        let event = bed.log().event(id).unwrap().unwrap();
+        assert_eq!(event.id, id);
+        assert_eq!(event.content, content(Some("a")));
+        assert_eq!(bed.log().body(&event).unwrap(), Bytes::from_static(b"{\"a\": 1}"));
+        let other = EventId::from_bits(id.bits() ^ 1);
+        assert_eq!(bed.log().event(other).unwrap(), None, "another id of the same place is another event");
+        bed.reboot();
+    }
+}
+
+#[tokio::test]
+async fn duplicate_within_window_returns_first_event_id() {
+    let mut bed = Bed::sled();
+    let first = bed.ingest(Some("a")).await;
+    assert!(matches!(first, Ingested::Stored(_)));
+    assert_eq!(bed.ingest(Some("a")).await, Ingested::Duplicate(first.id()));
+    bed.reboot();
+    assert_eq!(bed.ingest(Some("a")).await, Ingested::Duplicate(first.id()));
+    assert!(matches!(bed.ingest(Some("b")).await, Ingested::Stored(_)));
+    assert!(matches!(bed.ingest(None).await, Ingested::Stored(_)));
+    assert!(matches!(bed.ingest(None).await, Ingested::Stored(_)), "without a key there is no duplicate");
+    bed.clock.set(at(3600));
+    let again = bed.ingest(Some("a")).await;
+    assert!(matches!(again, Ingested::Stored(_)), "past the window it is a new event");
+    assert_eq!(bed.ingest(Some("a")).await, Ingested::Duplicate(again.id()));
+    let page = bed.log().read_topic("events", None, 100).unwrap();
+    let duplicates = page.items.iter().filter(|(_, record)| matches!(record, Record::Duplicate(_)));
+    assert_eq!(duplicates.count(), 3);
+}
+
+#[tokio::test]
+async fn same_key_on_another_trigger_is_another_event() {
+    let bed = Bed::memory();
+    let first = bed.ingest(Some("a")).await;
+    let mut other = new_event(Some("a"));
+    other.content.trigger_id = "gh2".parse().unwrap();
+    assert!(matches!(ingest(bed.log(), vec![other]).await[0], Ingested::Stored(id) if id != first.id()));
+}
+
+#[tokio::test]
+async fn duplicates_that_arrive_at_the_same_moment_are_stored_once() {
+    let bed = Bed::sled();
+    let ingests = (0..200).map(|i| bed.ingest(Some(if i % 2 == 0 { "even" } else { "odd" })));
+    let ingested = futures_util::future::join_all(ingests).await;
+    let stored: Vec<_> = ingested.iter().filter(|it| matches!(it, Ingested::Stored(_))).collect();
+    assert_eq!(stored.len(), 2);
+    for (i, it) in ingested.iter().enumerate() {
+        assert_eq!(it.id(), ingested[i % 2].id());
+    }
+}
+
+#[tokio::test]
+async fn batch_of_one_delivery_gets_ids_in_its_order() {
+    let bed = Bed::sled();
+    let events = (0..300).map(|i| new_event(Some(&i.to_string()))).collect();
+    let ids: Vec<_> = ingest(bed.log(), events).await.into_iter().map(Ingested::id).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b));
+    assert!(bed.log().health().frames >= 5, "frames hold 64 events at most");
+}
+
+#[tokio::test]
+async fn ids_grow_when_the_clock_steps_back_across_a_restart() {
+    let mut bed = Bed::sled();
+    let first = bed.ingest(None).await.id();
+    bed.append(switch(Switch::FunctionPaused(function(), true))).await;
+    bed.clock.set(at(-1000));
+    bed.reboot();
+    bed.append(switch(Switch::FunctionPaused(function(), false))).await;
+    bed.reboot();
+    let second = bed.ingest(None).await.id();
+    assert!(second > first);
+    assert_eq!(second.time_ms(), first.time_ms());
+}
+
+#[tokio::test]
+async fn second_log_on_the_same_folder_is_refused() {
+    let bed = Bed::sled();
+    assert!(matches!(Log::open(bed.options()), Err(Error::Locked { .. })));
+    assert!(matches!(Log::open_reader(bed.dir.path()), Err(Error::Locked { .. })));
+}
+
+#[tokio::test]
+async fn reader_sees_all_and_writes_nothing() {
+    let mut bed = Bed::sled();
+    let id = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), id, Start::Due(at(5)))).await;
+    drop(bed.log.take());
+    let reader = Log::open_reader(bed.dir.path()).unwrap();
+    assert!(reader.event(id).unwrap().is_some());
+    assert_eq!(reader.state().runs_of(id).unwrap().len(), 1);
+    assert!(reader.append_durable(vec![]).await.is_err());
+    let deadline = Instant::now() + Duration::from_secs(1);
+    assert!(matches!(reader.ingest(vec![new_event(None)], deadline).await, Err(IngestError::Failing(_))));
+    assert!(matches!(Log::open_reader(&bed.dir.path().join("nothing")), Err(Error::Missing { .. })));
+}
+
+#[tokio::test]
+async fn full_disk_refuses_events_but_not_what_finishes_them() {
+    let bed = Bed::memory();
+    let log = {
+        drop(bed.log);
+        let options = Options { disk_reserve_bytes: u64::MAX, ..Options::new(bed.dir.path()) };
+        Log::open(options).unwrap()
+    };
+    let deadline = Instant::now() + Duration::from_secs(1);
+    assert!(matches!(log.ingest(vec![new_event(None)], deadline).await, Err(IngestError::Full)));
+    assert_eq!(log.health().condition, Condition::Full);
+    log.append_durable(vec![switch(Switch::FunctionPaused(function(), true))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn failed_store_fails_all_until_it_is_opened_again() {
+    let mut bed = Bed::memory();
+    let store = bed.store.clone().unwrap();
+    bed.ingest(Some("a")).await;
+    store.refuse(Some(Appended::Unknown("the device is gone".to_owned())));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let refused = bed.log().ingest(vec![new_event(Some("b"))], deadline).await;
+    assert!(matches!(refused, Err(IngestError::Failing(_))));
+    store.refuse(None);
+    assert!(bed.log().ingest(vec![new_event(Some("b"))], deadline).await.is_err());
+    assert!(bed.log().append_durable(vec![switch(Switch::FunctionPaused(function(), true))]).await.is_err());
+    assert!(matches!(bed.log().health().condition, Condition::Failing(_)));
+    bed.reboot();
+    assert!(matches!(bed.ingest(Some("b")).await, Ingested::Stored(_)), "a failed event holds no claim");
+}
+
+#[tokio::test]
+async fn room_that_does_not_come_before_the_deadline_is_overload() {
+    let queue = Queue::new(64 * 1024);
+    let (noisy, quiet): (TriggerId, TriggerId) = ("noisy".parse().unwrap(), "quiet".parse().unwrap());
+    let soon = || Instant::now() + Duration::from_millis(20);
+    let _taken = [
+        queue.room(&noisy, 1, 100, soon()).await.unwrap(),
+        queue.room(&noisy, 1, 100, soon()).await.unwrap(),
+    ];
+    assert!(matches!(queue.room(&noisy, 1, 100, soon()).await, Err(IngestError::Overloaded)));
+    assert!(queue.room(&quiet, 1, 100, soon()).await.is_ok(), "one trigger gets half of the room");
+}
+
+#[tokio::test]
+async fn lazy_records_are_committed_soon_without_anybody_waiting() {
+    let bed = Bed::sled();
+    let mut tail = bed.log().tail();
+    bed.log().append(vec![switch(Switch::FunctionPaused(function(), true))]).await.unwrap();
+    tail.wait_for(|tail| *tail == 1).await.unwrap();
+    bed.log().folded(1).await.unwrap();
+    assert!(bed.log().state().function(&function()).paused);
+}
+
+#[tokio::test]
+async fn run_goes_from_due_through_a_retry_to_success() {
+    let mut bed = Bed::sled();
+    let id = bed.ingest(None).await.id();
+    let state = |bed: &Bed| bed.log().state().event_state(id).unwrap();
+    assert_eq!(state(&bed), EventState::Open, "not routed yet");
+    bed.append(routed(bed.log(), id, Start::Due(at(5)))).await;
+    let none = bed.log().state().take_due(&function(), ms(4), 10).unwrap();
+    assert_eq!((none.runs.len(), none.next_due_ms), (0, Some(ms(5))));
+    let taken = bed.log().state().take_due(&function(), ms(5), 10).unwrap();
+    assert_eq!((taken.runs[0].attempt, &taken.runs[0].id), (1, &run_id(id, 1)));
+    assert_eq!(bed.log().state().run(&run_id(id, 1)).unwrap().unwrap().state, RunState::Running);
+    assert!(bed.log().state().take_due(&function(), ms(5), 10).unwrap().runs.is_empty(), "it is in flight");
+    bed.append(attempted(run_id(id, 1), 1, Next::RetryAt(at(30)))).await;
+    bed.reboot();
+    let taken = bed.log().state().take_due(&function(), ms(30), 10).unwrap();
+    assert_eq!(taken.runs[0].attempt, 2);
+    bed.append(attempted(run_id(id, 1), 2, Next::Succeeded)).await;
+    let run = bed.log().state().run(&run_id(id, 1)).unwrap().unwrap();
+    assert_eq!((run.state, run.attempts, run.history.len()), (RunState::Succeeded, 2, 2));
+    let full = bed.log().record(run.history[0].position).unwrap().unwrap();
+    assert!(matches!(full, Record::Attempted(it) if it.answer == "oops"));
+    assert_eq!(state(&bed), EventState::Done);
+    let routing = bed.log().state().routing(id).unwrap().unwrap();
+    assert_eq!(routing.skipped, [("other".parse().unwrap(), SkipReason::Events)]);
+    assert_eq!(bed.log().state().counts().in_state(RunState::Succeeded), 1);
+}
+
+#[tokio::test]
+async fn released_run_and_run_of_a_crashed_attempt_are_due_again() {
+    let mut bed = Bed::sled();
+    let id = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), id, Start::Due(at(0)))).await;
+    let take = |bed: &Bed| bed.log().state().take_due(&function(), ms(0), 10).unwrap().runs.len();
+    assert_eq!(take(&bed), 1);
+    bed.log().state().release(&run_id(id, 1)).unwrap();
+    assert_eq!(take(&bed), 1);
+    bed.reboot();
+    assert_eq!(take(&bed), 1);
+}
+
+#[tokio::test]
+async fn dead_run_is_listed_retried_and_purged() {
+    let bed = Bed::memory();
+    let id = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), id, Start::Due(at(0)))).await;
+    let state = bed.log().state();
+    let dead = RunFilter { state: Some(RunState::Dead), ..RunFilter::default() };
+    let kill = attempted(run_id(id, 1), 1, Next::Dead("final".to_owned()));
+    bed.append(kill).await;
+    assert_eq!(state.event_state(id).unwrap(), EventState::Dead);
+    assert_eq!(state.runs(&dead, None, 10).unwrap().items[0].reason.as_deref(), Some("final"));
+    bed.append(control(run_id(id, 1), RunAction::Retry)).await;
+    assert_eq!(state.event_state(id).unwrap(), EventState::Open);
+    assert!(state.runs(&dead, None, 10).unwrap().items.is_empty());
+    assert_eq!(state.take_due(&function(), ms(50), 1).unwrap().runs[0].attempt, 1);
+    bed.append(attempted(run_id(id, 1), 7, Next::Dead("final".to_owned()))).await;
+    bed.append(control(run_id(id, 1), RunAction::Purge)).await;
+    let run = state.run(&run_id(id, 1)).unwrap().unwrap();
+    assert_eq!((run.state, run.reason.as_deref()), (RunState::Cancelled, Some("purged")));
+    assert_eq!(state.event_state(id).unwrap(), EventState::Done);
+}
+
+#[tokio::test]
+async fn event_is_dead_by_the_latest_generation_of_each_function() {
+    let bed = Bed::memory();
+    let id = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), id, Start::Due(at(0)))).await;
+    bed.append(attempted(run_id(id, 1), 1, Next::Dead("final".to_owned()))).await;
+    let state = bed.log().state();
+    assert_eq!(state.next_generation(id, &function()).unwrap(), 2);
+    let replay = new_run(id, 2, Start::Due(at(70)));
+    bed.append(Record::Created(Created { at: at(70), runs: vec![replay.clone(), replay] })).await;
+    assert_eq!(state.event_state(id).unwrap(), EventState::Open);
+    bed.append(attempted(run_id(id, 2), 1, Next::Succeeded)).await;
+    assert_eq!(state.event_state(id).unwrap(), EventState::Done);
+    assert_eq!(state.runs_of(id).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn cancelled_run_stays_cancelled_when_its_attempt_ends() {
+    let bed = Bed::memory();
+    let id = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), id, Start::Due(at(0)))).await;
+    let state = bed.log().state();
+    assert_eq!(state.take_due(&function(), ms(0), 1).unwrap().runs.len(), 1);
+    bed.append(control(run_id(id, 1), RunAction::Cancel)).await;
+    bed.append(attempted(run_id(id, 1), 1, Next::RetryAt(at(9)))).await;
+    let run = state.run(&run_id(id, 1)).unwrap().unwrap();
+    assert_eq!((run.state, run.history.len()), (RunState::Cancelled, 1));
+    assert!(state.take_due(&function(), ms(100), 1).unwrap().runs.is_empty());
+}
+
+#[tokio::test]
+async fn event_that_no_function_wanted_is_unrouted() {
+    let bed = Bed::memory();
+    let first = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), first, Start::Skipped(SkipReason::When))).await;
+    let state = bed.log().state();
+    assert_eq!(state.event_state(first).unwrap(), EventState::Unrouted);
+    assert_eq!(state.run(&run_id(first, 1)).unwrap().unwrap().reason.as_deref(), Some("when"));
+}
+
+#[tokio::test]
+async fn routed_record_that_does_not_follow_the_cursor_changes_nothing() {
+    let bed = Bed::memory();
+    let id = bed.ingest(None).await.id();
+    let record = routed(bed.log(), id, Start::Due(at(0)));
+    bed.append(record.clone()).await;
+    bed.append(record).await;
+    assert_eq!(bed.log().state().counts().in_state(RunState::Pending), 1);
+    assert_eq!(bed.log().state().routed_through(), id.position());
+}
+
+#[tokio::test]
+async fn held_runs_become_due_when_their_trigger_is_resumed() {
+    let mut bed = Bed::sled();
+    let trigger: TriggerId = "gh".parse().unwrap();
+    bed.append(switch(Switch::TriggerPaused(trigger.clone(), true))).await;
+    let many = 1300;
+    let events = (0..many).map(|_| new_event(None)).collect();
+    let ids: Vec<_> = ingest(bed.log(), events).await.into_iter().map(Ingested::id).collect();
+    let runs = ids.iter().map(|id| new_run(*id, 1, Start::Held)).collect();
+    bed.append(Record::Created(Created { at: at(1), runs })).await;
+    bed.reboot();
+    let waiting = |bed: &Bed| bed.log().state().counts().in_state(RunState::Waiting);
+    assert_eq!(waiting(&bed), many);
+    assert!(bed.log().state().trigger(&trigger).paused);
+    let notify = Arc::new(Notify::new());
+    bed.log().state().on_due(&function(), Arc::clone(&notify));
+    notify.notified().await;
+    bed.append(switch(Switch::TriggerPaused(trigger, false))).await;
+    notify.notified().await;
+    assert_eq!(waiting(&bed), 0);
+    let taken = bed.log().state().take_due(&function(), ms(60), 2000).unwrap();
+    assert_eq!(taken.runs.len() as u64, many, "more than memory's window holds");
+    assert!(taken.runs.is_sorted_by(|a, b| a.id < b.id));
+    let late = bed.ingest(None).await.id();
+    bed.append(Record::Created(Created { at: at(61), runs: vec![new_run(late, 1, Start::Held)] })).await;
+    assert_eq!(waiting(&bed), 0, "accepted while paused, routed after the resume");
+}
+
+#[tokio::test]
+async fn paused_function_gives_nothing_and_keeps_its_runs() {
+    let bed = Bed::memory();
+    let id = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), id, Start::Due(at(0)))).await;
+    let state = bed.log().state();
+    bed.append(switch(Switch::FunctionPaused(function(), true))).await;
+    assert_eq!(state.take_due(&function(), ms(10), 1).unwrap(), Taken::default());
+    bed.append(switch(Switch::FunctionPaused(function(), false))).await;
+    assert_eq!(state.take_due(&function(), ms(10), 1).unwrap().runs.len(), 1);
+}
+
+#[tokio::test]
+async fn switches_and_secrets_survive_a_restart() {
+    let mut bed = Bed::sled();
+    let breaker = Switch::Breaker { function: function(), open_until: Some(at(9)), opened: 3 };
+    let seal = |name: &str, sealed: &'static [u8]| {
+        Record::Sealed(Sealed { name: name.to_owned(), at: at(0), sealed: Bytes::from_static(sealed) })
+    };
+    bed.append(switch(breaker)).await;
+    bed.append(switch(Switch::TriggerArmed("gh".parse().unwrap(), Some(at(600))))).await;
+    bed.append(seal("notion/signing_secret", b"ciphertext")).await;
+    bed.append(seal("gone", b"x")).await;
+    bed.append(seal("gone", b"")).await;
+    bed.reboot();
+    let state = bed.log().state();
+    let expected = FunctionState { paused: false, open_until: Some(at(9)), opened: 3 };
+    assert_eq!(state.function(&function()), expected);
+    assert_eq!(state.trigger(&"gh".parse().unwrap()).armed_until, Some(at(600)));
+    assert_eq!(state.sealed("notion/signing_secret").unwrap(), "ciphertext");
+    assert_eq!(state.sealed_names(), ["notion/signing_secret"]);
+}
+
+#[tokio::test]
+async fn topics_are_read_by_cursor() {
+    let bed = Bed::memory();
+    for code in ["one", "two", "three"] {
+        bed.ingest(None).await;
+        bed.append(Record::Audit(Audit {
+            topic: "audit.signature_verify".to_owned(),
+            at: at(0),
+            trigger_id: None,
+            peer: Some("10.0.0.1".parse().unwrap()),
+            code: code.to_owned(),
+            detail: String::new(),
+            count: 1,
+        }))
+        .await;
+    }
+    let log = bed.log();
+    assert!(log.topics().unwrap().contains(&"audit.signature_verify".to_owned()));
+    let first = log.read_topic("audit.signature_verify", None, 2).unwrap();
+    let second = log.read_topic("audit.signature_verify", first.next, 2).unwrap();
+    let codes = first.items.iter().chain(&second.items).map(|(_, record)| match record {
+        Record::Audit(audit) => audit.code.as_str(),
+        _ => "",
+    });
+    assert_eq!(codes.collect::<Vec<_>>(), ["one", "two", "three"]);
+    assert_eq!(second.next, None);
+    assert!(log.read_topic("nothing", None, 2).unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn events_are_listed_in_both_directions() {
+    let bed = Bed::memory();
+    let mut ids = Vec::new();
+    for i in 0..10 {
+        ids.push(bed.ingest(Some(&i.to_string())).await.id());
+        bed.append(switch(Switch::FunctionPaused(function(), true))).await;
+    }
+    let scan = EventScan { limit: 4, scan_max: 100 };
+    let (mut newest, mut oldest) = (Vec::new(), Vec::new());
+    let (mut before, mut after) = (None, None);
+    loop {
+        let page = bed.log().events_before(before, scan, |_| true).unwrap();
+        newest.extend(page.items.iter().map(|event| event.id));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    loop {
+        let page = bed.log().events_after(after, scan, |event| event.id != ids[3]).unwrap();
+        oldest.extend(page.items.iter().map(|event| event.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    newest.reverse();
+    assert_eq!(newest, ids);
+    ids.remove(3);
+    assert_eq!(oldest, ids);
+}
+
+#[tokio::test]
+async fn spooled_body_is_read_back_and_leftovers_are_removed_on_reopening() {
+    let mut bed = Bed::sled();
+    let spooled = {
+        let mut writer = bed.log().spool().create().unwrap();
+        writer.write(b"large ").unwrap();
+        writer.write(b"body").unwrap();
+        writer.finish().unwrap()
+    };
+    let mut event = new_event(None);
+    event.content.body = Body::Spooled(spooled.clone());
+    let id = ingest(bed.log(), vec![event]).await[0].id();
+    bed.log().spool().create().unwrap().finish().unwrap();
+    let bodies = bed.dir.path().join("bodies");
+    let files = || std::fs::read_dir(&bodies).unwrap().count();
+    drop(bed.log().spool().create().unwrap());
+    assert_eq!(files(), 2, "a body given up leaves nothing");
+    bed.reboot();
+    bed.log().spool().sweep(bed.log().state()).unwrap();
+    assert_eq!(files(), 1);
+    let event = bed.log().event(id).unwrap().unwrap();
+    assert_eq!(bed.log().body(&event).unwrap(), "large body");
+    std::fs::write(bodies.join(&spooled.name), "large bodX").unwrap();
+    assert!(matches!(bed.log().body(&event), Err(Error::Body { .. })));
+    std::fs::remove_file(bodies.join(&spooled.name)).unwrap();
+    assert!(matches!(bed.log().body(&event), Err(Error::Body { .. })));
+}
+
+#[tokio::test]
+async fn state_ahead_of_the_log_is_folded_anew() {
+    let mut bed = Bed::sled();
+    let id = bed.ingest(None).await.id();
+    bed.append(routed(bed.log(), id, Start::Due(at(0)))).await;
+    let before = bed.log().state().counts();
+    drop(bed.log.take());
+    {
+        let sled = Arc::new(SledLog::open(bed.dir.path(), false).unwrap());
+        let table = SledTable::open(sled).unwrap();
+        let ahead = state::mark_at(Position::new(99, 0));
+        table.write(vec![(b"m".to_vec(), Some(ahead))]).unwrap();
+        table.sync().unwrap();
+    }
+    bed.log = Some(bed.open());
+    assert_eq!(bed.log().state().counts(), before);
+    assert_eq!(bed.log().rebuild().unwrap(), before);
+}
+
+#[tokio::test]
+async fn close_commits_what_is_queued() {
+    let mut bed = Bed::sled();
+    bed.log().append(vec![switch(Switch::FunctionPaused(function(), true))]).await.unwrap();
+    bed.log().close(Instant::now() + Duration::from_secs(10)).await;
+    assert!(bed.log().append(vec![switch(Switch::FunctionPaused(function(), false))]).await.is_err());
+    bed.reboot();
+    assert!(bed.log().state().function(&function()).paused);
+}
