@@ -48,15 +48,22 @@ use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp,
 ///     }
 ///
 ///     async fn activate(&self, bindings: &[TriggerBinding]) -> Result<ActivationHandle, ConnectorError> {
-///         let secrets = |b: &TriggerBinding| b.settings.secrets.get("signing_secret").cloned().unwrap_or_default();
-///         *self.secrets.lock().unwrap() =
-///             bindings.iter().map(|b| (b.trigger_id.clone(), secrets(b))).collect();
+///         let secrets = |binding: &TriggerBinding| {
+///             let secrets = binding.settings.secrets.get("signing_secret").cloned();
+///             (binding.trigger_id.clone(), secrets.unwrap_or_default())
+///         };
+///         *self.secrets.lock().unwrap() = bindings.iter().map(secrets).collect();
 ///         Ok(ActivationHandle::new(self.id.clone(), bindings.len()))
 ///     }
 ///
-///     fn normalize_inbound(&self, raw: &RawInbound, ctx: InboundCtx<'_>) -> Result<NormalizeResult, ConnectorError> {
+///     fn normalize_inbound(
+///         &self,
+///         raw: &RawInbound,
+///         ctx: InboundCtx<'_>,
+///     ) -> Result<NormalizeResult, ConnectorError> {
 ///         let secrets = self.secrets.lock().unwrap();
-///         let secrets = secrets.get(ctx.trigger_id).ok_or_else(|| ConnectorError::Inactive(ctx.trigger_id.clone()))?;
+///         let inactive = || ConnectorError::Inactive(ctx.trigger_id.clone());
+///         let secrets = secrets.get(ctx.trigger_id).ok_or_else(inactive)?;
 ///         let audit = |rejected: SignatureRejected| eprintln!("{}", rejected.hint);
 ///         let window = Window { now: ctx.now, tolerance: None };
 ///         let verdict = verify_hmac_signed(&audit, &self.id, HmacStyle::GitHub, raw, secrets, window)
