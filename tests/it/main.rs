@@ -1,2 +1,3 @@
 //! The tests that need more than one module.
 mod providers;
+mod sdk;
