@@ -8,6 +8,10 @@ mod glob;
 mod meter;
 mod view;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
 use crate::config;
 use crate::event::{EventContent, FunctionId, SkipReason, TriggerId};
 
@@ -15,6 +19,9 @@ use self::expression::Failure;
 pub use self::expression::{Expression, Key};
 pub use self::glob::Glob;
 pub use self::view::EventView;
+
+/// All functions' subscriptions, in configured order; replaced as a whole when the configuration is.
+pub type Subscriptions = Arc<ArcSwap<Vec<Subscription>>>;
 
 /// What a function asks to run on: its `on`, `events` and `when`, ready to be asked.
 #[derive(Debug)]
@@ -83,6 +90,8 @@ impl Subscription {
     /// The reason, if it does not.
     pub fn wants(&self, event: &EventView<'_>) -> Result<(), SkipReason> {
         self.selects(&event.stored().content)?;
+        #[cfg(test)]
+        assert_ne!(event.stored().content.kind, tests::POISON, "a kind on which tests see a panic");
         let Some(when) = &self.when else { return Ok(()) };
         match when.holds(event) {
             Ok(true) => Ok(()),
@@ -99,6 +108,9 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::event::{Body, EventId, Origin, Position, SignatureStatus, StoredEvent};
+
+    /// A kind whose judging panics.
+    pub(crate) const POISON: &str = "poison";
 
     /// An event of trigger `github` with the given kind and body.
     pub(crate) fn event(kind: &str, body: &str) -> StoredEvent {
