@@ -1,1 +1,220 @@
 //! Builds and wires everything; the only module that knows all others.
+//!
+//! The start order is the way of an event backwards, so that nobody finds an open door with nothing
+//! behind it; the stop order is the way of an event: door, providers, dispatch, log.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Arbiter, System};
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpServer, web};
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::catalog::{ProviderCatalog, ProviderEntry};
+use crate::clock::Clock;
+use crate::config::{Config, Trigger};
+use crate::connector::Reply;
+use crate::event::ProviderId;
+use crate::event_log::{Log, Options};
+use crate::flow::TokenBucket;
+use crate::front_door::{self, Door};
+use crate::provider::{Deps, Fixed, ProviderHandle, Providers};
+use crate::secrets::Vault;
+
+/// Idle connections are kept this long: longer than the proxies' usual minute, so that it is they who close.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a provider waits for an answer where its entry does not say.
+const ACK_DEADLINE: Duration = Duration::from_secs(10);
+/// Where the running server writes its addresses, within the data folder.
+pub const RUNTIME_FILE: &str = "server.json";
+
+/// What `serve` runs with.
+pub struct ServeOptions {
+    /// The configuration.
+    pub config: Config,
+    /// The catalogue, the user's own entries included.
+    pub catalog: ProviderCatalog,
+    /// Told once, when the doors are open.
+    pub started: Box<dyn FnOnce(&Started)>,
+}
+
+/// Where a running server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The front door.
+    pub listen: SocketAddr,
+    /// The admin listener.
+    pub admin: SocketAddr,
+}
+
+/// Serves until SIGTERM or SIGINT, then stops gracefully.
+///
+/// # Errors
+///
+/// If the log does not open, an address cannot be had, or TLS cannot be set up; and if something could
+/// not be finished within the stop timeout.
+pub fn run(options: ServeOptions) -> anyhow::Result<()> {
+    System::new().block_on(async move {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let running = Running::start(&options)?;
+        (options.started)(&running.started);
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
+            _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
+        }
+        let again = async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        tokio::select! {
+            stopped = running.stop(options.config.server.stop_timeout) => stopped,
+            () = again => anyhow::bail!("stopped at once by a second signal; what was accepted is safe in the log"),
+        }
+    })
+}
+
+/// A running server.
+struct Running {
+    started: Started,
+    log: Log,
+    providers: Arc<Providers>,
+    provider_arbiter: Arbiter,
+    door: ServerHandle,
+    runtime_file: PathBuf,
+}
+
+impl Running {
+    /// Starts everything; when this returns, the doors are open.
+    fn start(options: &ServeOptions) -> anyhow::Result<Self> {
+        let (config, clock) = (&options.config, Clock::system());
+        let data = &config.log.path;
+        let log = Log::open(Options::new(data))?;
+        let vault = Arc::new(Vault::new(data));
+        let provider_arbiter = Arbiter::new();
+        let providers = providers(options, &log, &clock, &vault, &provider_arbiter)?;
+
+        let door = Door::new(providers.clone(), log.clone(), clock.clone());
+        let (front, listen) = front_server(config, door)?;
+        let door = front.handle();
+        actix::spawn(front);
+
+        let started = Started { listen, admin: config.server.admin };
+        let runtime_file = data.join(RUNTIME_FILE);
+        write_runtime_file(&runtime_file, started)?;
+        Ok(Self { started, log, providers, provider_arbiter, door, runtime_file })
+    }
+
+    /// Stops in the order of an event's way, within `timeout`.
+    async fn stop(self, timeout: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + timeout;
+        let _ = std::fs::remove_file(&self.runtime_file);
+        self.door.stop(true).await;
+        self.providers.iter().for_each(ProviderHandle::stop);
+        self.log.close(deadline).await;
+        self.provider_arbiter.stop();
+        Ok(())
+    }
+}
+
+/// Starts the actor of every provider that a trigger uses.
+fn providers(
+    options: &ServeOptions,
+    log: &Log,
+    clock: &Clock,
+    vault: &Arc<Vault>,
+    arbiter: &Arbiter,
+) -> anyhow::Result<Arc<Providers>> {
+    let config = &options.config;
+    let mut by_provider: BTreeMap<&ProviderId, Vec<&Trigger>> = BTreeMap::new();
+    for trigger in &config.triggers {
+        by_provider.entry(&trigger.provider).or_default().push(trigger);
+    }
+    let mut handles = Vec::new();
+    for (id, triggers) in by_provider {
+        let entry = options.catalog.get(id.as_str());
+        let entry = entry.with_context(|| format!("provider {id} is not in the catalogue"))?;
+        let with_fixed = |trigger: &Trigger| {
+            (Arc::new(trigger.clone()), Arc::new(fixed(config.server.body_limit, trigger, entry)))
+        };
+        let deps = Deps {
+            log: log.clone(),
+            clock: clock.clone(),
+            entry: entry.clone(),
+            vault: vault.clone(),
+            public_url: config.server.public_url.clone(),
+            triggers: triggers.into_iter().map(with_fixed).collect(),
+        };
+        handles.push(ProviderHandle::start(deps, &arbiter.handle()));
+    }
+    Ok(Arc::new(Providers::new(handles)))
+}
+
+fn fixed(body_limit: u64, trigger: &Trigger, entry: &ProviderEntry) -> Fixed {
+    let mut methods = vec!["POST".to_owned()];
+    methods.extend(entry.handshakes.iter().flat_map(|handshake| handshake.methods.iter().cloned()));
+    methods.sort();
+    methods.dedup();
+    Fixed {
+        path: trigger.path.clone(),
+        methods,
+        dedupe_window: trigger.dedupe_window,
+        ack: ack(entry),
+        body_limit: entry.body_limit_bytes.unwrap_or(u64::MAX).min(body_limit),
+        ack_deadline: entry.ack.within_s.map_or(ACK_DEADLINE, Duration::from_secs),
+        bucket: trigger.rate_limit.map(|limit| TokenBucket::new(limit.per_second, limit.burst)),
+        credential_headers: entry.credential_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        schema: entry.event.schema.clone(),
+        gate: Default::default(),
+        counters: Default::default(),
+    }
+}
+
+/// Returns what the provider wants to hear, where that is not 200 without a body.
+fn ack(entry: &ProviderEntry) -> Option<Reply> {
+    let ack = &entry.ack;
+    if ack.status == 200 && ack.body.is_empty() {
+        return None;
+    }
+    let content_type = ack.content_type.iter().map(|value| ("content-type".to_owned(), value.clone()));
+    Some(Reply { status: ack.status, headers: content_type.collect(), body: ack.body.clone().into() })
+}
+
+fn front_server(config: &Config, door: Door) -> anyhow::Result<(Server, SocketAddr)> {
+    let server = &config.server;
+    let door = web::Data::new(door);
+    let app = move || App::new().app_data(door.clone()).default_service(web::to(front_door::handle));
+    let http = HttpServer::new(app)
+        .workers(server.workers)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .shutdown_timeout(server.stop_timeout.as_secs().max(1))
+        .disable_signals();
+    let bound = match &server.tls {
+        None => http.bind(server.listen),
+        Some(tls) => http.bind_rustls_0_23(server.listen, front_door::load_tls(tls)?),
+    };
+    let http = bound.with_context(|| format!("cannot listen on {} (server.listen)", server.listen))?;
+    let listen = http.addrs().first().copied().context("the front door has no address")?;
+    Ok((http.run(), listen))
+}
+
+/// Writes down where the server listens, so that commands in the same folder find it.
+fn write_runtime_file(path: &Path, started: Started) -> anyhow::Result<()> {
+    let content = serde_json::json!({
+        "listen": started.listen,
+        "admin": started.admin,
+        "pid": std::process::id(),
+    });
+    // Written aside and renamed: who looks finds all of it or nothing.
+    let aside = path.with_extension("json.new");
+    std::fs::write(&aside, content.to_string())
+        .and_then(|()| std::fs::rename(&aside, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -62,7 +62,9 @@ use self::state::table::{MemoryTable, Table};
 use crate::clock::Clock;
 use crate::event::{EventContent, EventId, Position, StoredEvent};
 
-/// Largest body that a record holds; larger ones are spooled.
+/// Largest body that a record holds; larger ones are spooled. More would let a few slow senders hold
+/// much memory, and a record must fit a frame; less would cost a file and two flushes for bodies that a
+/// frame takes easily.
 pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Room in the queue before the committer, by default.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;

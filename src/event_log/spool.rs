@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::Error;
@@ -107,6 +108,16 @@ impl SpoolWriter {
     /// Returns how many bytes were written.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Reads what was written. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn read(&self) -> Result<Bytes, Error> {
+        let path = self.path(PARTIAL);
+        fs::read(&path).map(Bytes::from).map_err(Error::io("reading", &path))
     }
 
     /// Puts the body and its name on the device. Blocks.

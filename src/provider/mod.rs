@@ -1,1 +1,19 @@
-//! One supervised actor per provider: secrets, rate buckets, activation and handshake state.
+//! One supervised actor per provider: its secrets, rate buckets, activation and handshake state.
+//!
+//! Requests never wait for an actor: they read the snapshot that it published last, and while a
+//! crashed actor is rebuilt, that snapshot goes on serving. Whatever changes state is a message. The
+//! module knows no HTTP; the front door asks it for a trigger by path.
+
+mod actor;
+mod audit_gate;
+mod handle;
+mod snapshot;
+
+pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
+pub use handle::{Change, ProviderHandle, Providers};
+pub use snapshot::{Activation, Counters, Fixed, TriggerSnapshot};
+
+/// The topic of rejected deliveries.
+pub const AUDIT_SIGNATURE: &str = "audit.signature_verify";
+/// The topic of what happened to providers: secrets learned, panics.
+pub const AUDIT_PROVIDER: &str = "audit.provider";

@@ -1,0 +1,95 @@
+//! From a verified request to the content of its events: what the front door itself knows of them.
+
+use bytes::Bytes;
+
+use crate::connector::{Normalized, RawInbound};
+use crate::event::{Body, EventContent, Header, Origin, REDACTED};
+use crate::provider::TriggerSnapshot;
+
+/// Headers that carry credentials whatever the provider.
+const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+/// Builds the content of each event of one delivery; the body's bytes are shared, not copied.
+pub(super) fn contents(
+    snapshot: &TriggerSnapshot,
+    raw: RawInbound,
+    body: Body,
+    events: Vec<Normalized>,
+    held: bool,
+) -> Vec<EventContent> {
+    let trace_id = trace_id(&raw);
+    let headers = redact(raw.headers, &snapshot.fixed.credential_headers);
+    let build = |event: Normalized| EventContent {
+        provider: snapshot.provider.clone(),
+        trigger_id: snapshot.trigger_id.clone(),
+        kind: event.kind,
+        received_at: raw.received_at,
+        occurred_at: event.occurred_at,
+        dedupe_key: event.dedupe_key,
+        trace_id: trace_id.clone(),
+        origin: Origin::Live,
+        held,
+        method: raw.method.clone(),
+        url: raw.url.clone(),
+        headers: headers.clone(),
+        body: body.clone(),
+        schema: snapshot.fixed.schema.clone(),
+        signature_status: event.signature_status,
+    };
+    events.into_iter().map(build).collect()
+}
+
+fn redact(mut headers: Vec<Header>, credentials: &[String]) -> Vec<Header> {
+    for (name, value) in &mut headers {
+        if CREDENTIAL_HEADERS.contains(&name.as_str()) || credentials.contains(name) {
+            *value = Bytes::from_static(REDACTED.as_bytes());
+        }
+    }
+    headers
+}
+
+/// Returns the trace id of the sender's `traceparent`
+/// (<https://www.w3.org/TR/trace-context/#traceparent-header>), else a new one.
+fn trace_id(raw: &RawInbound) -> String {
+    let sent = raw.header_values("traceparent").next().and_then(|value| std::str::from_utf8(value).ok());
+    sent.and_then(parse_trace_id).unwrap_or_else(new_trace_id)
+}
+
+fn parse_trace_id(traceparent: &str) -> Option<String> {
+    let mut parts = traceparent.split('-');
+    let (version, id) = (parts.next()?, parts.next()?);
+    let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let valid = version.len() == 2 && hex(version) && version != "ff" && id.len() == 32 && hex(id);
+    (valid && id.bytes().any(|b| b != b'0')).then(|| id.to_owned())
+}
+
+fn new_trace_id() -> String {
+    let mut bytes = [0_u8; 16];
+    // Without random numbers a trace cannot be told from others; the event is stored all the same.
+    let _ = getrandom::fill(&mut bytes);
+    format!("{:032x}", u128::from_be_bytes(bytes).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_id_is_the_senders_where_it_is_valid() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(parse_trace_id(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        for bad in ["", "00", "00-xyz-1-1", &format!("ff-{id}-1-1"), &format!("00-{}-1-1", "0".repeat(32))] {
+            assert_eq!(parse_trace_id(bad), None, "{bad}");
+        }
+        assert_ne!(new_trace_id(), new_trace_id());
+        assert_eq!(new_trace_id().len(), 32);
+    }
+
+    #[test]
+    fn credentials_are_redacted_and_other_headers_stay() {
+        let header = |name: &str| (name.to_owned(), Bytes::from_static(b"value"));
+        let headers = ["authorization", "cookie", "x-token", "x-other"].map(header).to_vec();
+        let values: Vec<_> = redact(headers, &["x-token".to_owned()]).into_iter().map(|(_, v)| v).collect();
+        assert_eq!(values, [REDACTED, REDACTED, REDACTED, "value"]);
+    }
+}

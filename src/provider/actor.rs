@@ -1,0 +1,384 @@
+//! The actor of one provider.
+//!
+//! Owns the provider's resolved and learned secrets, the activation and handshake state of its
+//! triggers, and their verifiers; publishes one immutable [`TriggerSnapshot`] per trigger. The
+//! [`ProviderHandle`](super::ProviderHandle) sends it what changes state; it writes to the log. Its
+//! mailbox holds [`MAILBOX`] messages: rejections beyond that are counted, not queued. A rebuild
+//! keeps all that the log has (pauses, arming, learned secrets), and the rate buckets and counters,
+//! which live in [`Fixed`](super::Fixed).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+
+use crate::catalog::{ProviderEntry, SIGNING_SECRET};
+use crate::clock::Clock;
+use crate::config::Trigger;
+use crate::connector::{Signer, TriggerSettings, Verifier};
+use crate::event::{RejectReason, Timestamp, TriggerId};
+use crate::event_log::record::{Audit, Record, Sealed, Switch, Switched};
+use crate::event_log::{self, Log};
+use crate::secrets::{Secret, Vault};
+use crate::supervise::Lifeline;
+
+use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, TriggerSnapshot};
+
+/// Most messages that wait for the actor. Beyond it, rejections are only counted.
+const MAILBOX: usize = 256;
+/// How long a trigger without a secret is armed from its first start.
+const FIRST_ARMING: Duration = Duration::from_secs(60 * 60);
+/// How long counted rejections wait until they are written as one line.
+const COUNTED_AFTER: Duration = Duration::from_secs(60);
+
+/// What an actor is built from, again and again.
+#[derive(Clone)]
+pub struct Deps {
+    /// The log that keeps its state.
+    pub log: Log,
+    /// The time.
+    pub clock: Clock,
+    /// The provider's catalogue entry.
+    pub entry: Arc<ProviderEntry>,
+    /// Resolves configured secrets, and seals what handshakes teach.
+    pub vault: Arc<Vault>,
+    /// The URL under which providers reach the front door.
+    pub public_url: Option<String>,
+    /// The provider's triggers, with what survives the actor.
+    pub triggers: Vec<(Arc<Trigger>, Arc<Fixed>)>,
+}
+
+impl Deps {
+    /// Publishes the snapshots of all triggers.
+    pub(super) fn publish_all(&self, published: &Published) {
+        for index in 0..self.triggers.len() {
+            self.publish(published, index);
+        }
+    }
+
+    /// Publishes a trigger's snapshot from the log's state and the secrets as they are now.
+    fn publish(&self, published: &Published, index: usize) {
+        let (trigger, fixed) = &self.triggers[index];
+        let state = self.log.state().trigger(&trigger.id);
+        let last = published[index].load();
+        let (engine, failure) = match self.engine(trigger) {
+            Ok(engine) => (engine, None),
+            Err(error) => {
+                tracing::error!(trigger_id = %trigger.id, %error, "trigger could not be activated");
+                ((last.verifier.clone(), last.signer.clone()), Some(error))
+            }
+        };
+        let (verifier, signer) = engine;
+        let activation = match failure {
+            Some(error) if verifier.is_none() => Activation::Failed(error),
+            _ if state.paused => Activation::Paused,
+            _ => Activation::Active,
+        };
+        published[index].store(Arc::new(TriggerSnapshot {
+            trigger_id: trigger.id.clone(),
+            provider: trigger.provider.clone(),
+            activation,
+            verifier,
+            signer,
+            armed_until: state.armed_until,
+            fixed: fixed.clone(),
+        }));
+    }
+
+    /// Builds what verifies a trigger's deliveries, and what signs with its current secret.
+    fn engine(&self, trigger: &Trigger) -> Result<Engine, String> {
+        let secrets = self.secrets(trigger)?;
+        let url = self.public_url.as_deref();
+        let signer = match secrets.get(SIGNING_SECRET).and_then(|list| list.first()) {
+            Some(current) => Signer::new(&self.entry, &trigger.settings, url, current),
+            None => Ok(None),
+        };
+        let settings = TriggerSettings {
+            secrets,
+            tolerance: trigger.tolerance,
+            public_url: self.public_url.clone(),
+            settings: trigger.settings.clone(),
+            dedupe: trigger.dedupe,
+        };
+        let verifier = Verifier::new(&self.entry, &settings).map_err(|error| error.to_string())?;
+        let signer = signer.map_err(|error| error.to_string())?;
+        Ok((Some(Arc::new(verifier)), signer.map(Arc::new)))
+    }
+
+    /// Resolves the configured secrets, and adds those that were learned.
+    fn secrets(&self, trigger: &Trigger) -> Result<BTreeMap<String, Vec<Secret>>, String> {
+        let sealed = |name: &str| self.log.state().sealed(name);
+        let resolve = |reference| self.vault.resolve(reference, &sealed).map_err(|error| error.to_string());
+        let mut secrets = BTreeMap::new();
+        for (name, references) in &trigger.secrets {
+            secrets.insert(name.clone(), references.iter().map(resolve).collect::<Result<Vec<_>, _>>()?);
+        }
+        for spec in self.entry.secrets.iter().filter(|spec| spec.learned) {
+            let name = sealed_name(&trigger.id, &spec.name);
+            if let Some(sealed) = sealed(&name) {
+                let secret = self.vault.unseal(&name, &sealed).map_err(|error| error.to_string())?;
+                secrets.entry(spec.name.clone()).or_default().push(secret);
+            }
+        }
+        Ok(secrets)
+    }
+}
+
+/// What verifies, and what signs.
+type Engine = (Option<Arc<Verifier>>, Option<Arc<Signer>>);
+
+/// What the actor publishes: a snapshot for each trigger, in the order of [`Deps::triggers`].
+pub(super) type Published = Arc<Vec<ArcSwap<TriggerSnapshot>>>;
+
+/// The actor of one provider.
+pub struct ProviderActor {
+    deps: Deps,
+    published: Published,
+    _lifeline: Lifeline,
+}
+
+impl ProviderActor {
+    /// Builds the actor and publishes what it knows. A trigger whose secrets cannot be had keeps its
+    /// last good snapshot, if it has one.
+    pub(super) fn new(deps: Deps, published: Published, lifeline: Lifeline) -> Self {
+        deps.publish_all(&published);
+        Self { deps, published, _lifeline: lifeline }
+    }
+}
+
+impl Actor for ProviderActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        for index in 0..self.deps.triggers.len() {
+            self.arm_first(index, ctx);
+            // What was counted under an earlier actor is written too.
+            self.write_counted(index, ctx);
+        }
+    }
+}
+
+/// A delivery was refused and gets a line of the audit.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Rejected {
+    pub(super) trigger_id: TriggerId,
+    pub(super) reason: RejectReason,
+    pub(super) hint: String,
+    pub(super) peer: IpAddr,
+    pub(super) at: Timestamp,
+}
+
+impl Handler<Rejected> for ProviderActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: Rejected, _: &mut Self::Context) -> Self::Result {
+        let line = Audit {
+            topic: AUDIT_SIGNATURE.to_owned(),
+            at: message.at,
+            trigger_id: Some(message.trigger_id),
+            peer: Some(message.peer),
+            code: message.reason.as_str().to_owned(),
+            detail: message.hint,
+            count: 1,
+        };
+        write(self.deps.log.clone(), vec![Record::Audit(line)])
+    }
+}
+
+/// Rejections were counted without a line; write their sum in a while.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Counted(pub(super) TriggerId);
+
+impl Handler<Counted> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, Counted(trigger_id): Counted, ctx: &mut Self::Context) {
+        if let Some(index) = self.index(&trigger_id) {
+            ctx.run_later(COUNTED_AFTER, move |actor, ctx| actor.write_counted(index, ctx));
+        }
+    }
+}
+
+/// A connector panicked on a delivery.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Panicked {
+    pub(super) trigger_id: TriggerId,
+    pub(super) peer: IpAddr,
+    pub(super) at: Timestamp,
+}
+
+impl Handler<Panicked> for ProviderActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: Panicked, _: &mut Self::Context) -> Self::Result {
+        let line = Audit {
+            topic: AUDIT_PROVIDER.to_owned(),
+            at: message.at,
+            trigger_id: Some(message.trigger_id),
+            peer: Some(message.peer),
+            code: "connector_panicked".to_owned(),
+            detail: String::new(),
+            count: 1,
+        };
+        write(self.deps.log.clone(), vec![Record::Audit(line)])
+    }
+}
+
+/// Changes a trigger's durable switches; the answer comes when the change is on the device.
+#[derive(Message)]
+#[rtype(result = "Result<(), event_log::Error>")]
+pub(super) struct Set(pub(super) TriggerId, pub(super) Switch);
+
+impl Handler<Set> for ProviderActor {
+    // One change at a time: a later one must not be published before an earlier one.
+    type Result = AtomicResponse<Self, Result<(), event_log::Error>>;
+
+    fn handle(&mut self, Set(trigger_id, switch): Set, _: &mut Self::Context) -> Self::Result {
+        let (log, at) = (self.deps.log.clone(), self.deps.clock.now());
+        let record = Record::Switched(Switched { at, switch });
+        let durable = async move { log.append_durable(vec![record]).await.map(drop) };
+        let index = self.index(&trigger_id);
+        AtomicResponse::new(Box::pin(durable.into_actor(self).map(move |result, actor, _| {
+            if let Some(index) = index {
+                actor.deps.publish(&actor.published, index);
+            }
+            result
+        })))
+    }
+}
+
+/// Why a secret was not learned.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// The trigger is not armed, or has a secret of that name already.
+    #[error("the trigger is not armed")]
+    NotArmed,
+    /// It could not be sealed.
+    #[error("the secret could not be sealed")]
+    Seal,
+    /// It could not be stored.
+    #[error("the secret could not be stored")]
+    Log(#[from] event_log::Error),
+    /// The actor is not there.
+    #[error(transparent)]
+    NotRunning(#[from] crate::supervise::NotRunning),
+}
+
+/// An unsigned handshake carried a secret.
+#[derive(Message)]
+#[rtype(result = "Result<(), LearnError>")]
+pub(super) struct Learn {
+    pub(super) trigger_id: TriggerId,
+    pub(super) name: String,
+    pub(super) secret: Secret,
+    pub(super) peer: IpAddr,
+}
+
+impl Handler<Learn> for ProviderActor {
+    // One at a time: of two handshakes at once, the first one wins.
+    type Result = AtomicResponse<Self, Result<(), LearnError>>;
+
+    fn handle(&mut self, message: Learn, _: &mut Self::Context) -> Self::Result {
+        let records = self.learned(&message);
+        let log = self.deps.log.clone();
+        let durable = async move { Ok(log.append_durable(records?).await.map(drop)?) };
+        let index = self.index(&message.trigger_id);
+        AtomicResponse::new(Box::pin(durable.into_actor(self).map(move |result, actor, _| {
+            if let Some(index) = index {
+                actor.deps.publish(&actor.published, index);
+            }
+            result
+        })))
+    }
+}
+
+impl ProviderActor {
+    fn index(&self, trigger_id: &TriggerId) -> Option<usize> {
+        self.deps.triggers.iter().position(|(trigger, _)| trigger.id == *trigger_id)
+    }
+
+    /// Returns the records that keep a learned secret, and end the arming.
+    fn learned(&self, message: &Learn) -> Result<Vec<Record>, LearnError> {
+        let now = self.deps.clock.now();
+        let state = self.deps.log.state().trigger(&message.trigger_id);
+        if state.armed_until.is_none_or(|until| now >= until) {
+            return Err(LearnError::NotArmed);
+        }
+        let name = sealed_name(&message.trigger_id, &message.name);
+        let sealed = self.deps.vault.seal(&name, &message.secret).map_err(|error| {
+            tracing::error!(trigger_id = %message.trigger_id, %error, "could not seal a learned secret");
+            LearnError::Seal
+        })?;
+        let switch = Switch::TriggerArmed(message.trigger_id.clone(), None);
+        let line = Audit {
+            topic: AUDIT_PROVIDER.to_owned(),
+            at: now,
+            trigger_id: Some(message.trigger_id.clone()),
+            peer: Some(message.peer),
+            code: "secret_learned".to_owned(),
+            detail: format!("{} was learned from a handshake and is kept sealed as {name}", message.name),
+            count: 1,
+        };
+        Ok(vec![
+            Record::Sealed(Sealed { name, at: now, sealed }),
+            Record::Switched(Switched { at: now, switch }),
+            Record::Audit(line),
+        ])
+    }
+
+    /// Arms a trigger that has no secret and was never armed.
+    fn arm_first(&self, index: usize, ctx: &mut Context<Self>) {
+        let (trigger, _) = &self.deps.triggers[index];
+        let learns = self.deps.entry.secrets.iter().any(|spec| spec.learned);
+        let state = self.deps.log.state().trigger(&trigger.id);
+        let has_secret =
+            self.deps.secrets(trigger).is_ok_and(|secrets| secrets.values().any(|s| !s.is_empty()));
+        if !learns || has_secret || state.armed_until.is_some() {
+            return;
+        }
+        let now = self.deps.clock.now();
+        let until = now.checked_add(FIRST_ARMING).unwrap_or(now);
+        tracing::info!(trigger_id = %trigger.id, %until, "trigger has no secret and is armed for its first hour");
+        ctx.notify(Set(trigger.id.clone(), Switch::TriggerArmed(trigger.id.clone(), Some(until))));
+    }
+
+    fn write_counted(&self, index: usize, ctx: &mut Context<Self>) {
+        let (trigger, fixed) = &self.deps.triggers[index];
+        let at = self.deps.clock.now();
+        let line = |(reason, count): (RejectReason, u32)| {
+            Record::Audit(Audit {
+                topic: AUDIT_SIGNATURE.to_owned(),
+                at,
+                trigger_id: Some(trigger.id.clone()),
+                peer: None,
+                code: reason.as_str().to_owned(),
+                detail: "further rejections of this kind, not listed one by one".to_owned(),
+                count,
+            })
+        };
+        let lines: Vec<_> = fixed.gate.take_counted().into_iter().map(line).collect();
+        if !lines.is_empty() {
+            ctx.spawn(write(self.deps.log.clone(), lines).into_actor(self));
+        }
+    }
+}
+
+/// Returns the name under which a trigger's learned secret is kept.
+pub fn sealed_name(trigger_id: &TriggerId, secret: &str) -> String {
+    format!("{trigger_id}/{secret}")
+}
+
+fn write(log: Log, records: Vec<Record>) -> ResponseFuture<()> {
+    Box::pin(async move {
+        if let Err(error) = log.append(records).await {
+            tracing::warn!(%error, "could not write an audit line");
+        }
+    })
+}

@@ -1,0 +1,189 @@
+//! How the rest of the program reaches providers: by path for requests, by id for operators.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use actix::ArbiterHandle;
+use arc_swap::{ArcSwap, Guard};
+
+use crate::connector::Rejection;
+use crate::event::{ProviderId, Timestamp, TriggerId};
+use crate::event_log::record::Switch;
+use crate::secrets::Secret;
+use crate::supervise::Supervised;
+
+use super::actor::{Counted, Learn, Panicked, Published, Rejected, Set};
+use super::audit_gate::Admission;
+use super::{Activation, Deps, LearnError, ProviderActor, TriggerSnapshot};
+
+/// What an operator changes about a trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Take deliveries and hold them.
+    Pause,
+    /// Start what was held, and runs from now on.
+    Resume,
+    /// Let an unsigned handshake teach the secret until then.
+    Arm(Timestamp),
+}
+
+/// One provider: its published snapshots, and the actor behind them.
+pub struct ProviderHandle {
+    id: ProviderId,
+    published: Published,
+    actor: Supervised<ProviderActor>,
+}
+
+impl ProviderHandle {
+    /// Starts the actor of one provider on `arbiter`. The snapshots are there when this returns.
+    pub fn start(deps: Deps, arbiter: &ArbiterHandle) -> Self {
+        let unpublished = deps.triggers.iter().map(|(trigger, fixed)| {
+            ArcSwap::from_pointee(TriggerSnapshot {
+                trigger_id: trigger.id.clone(),
+                provider: trigger.provider.clone(),
+                activation: Activation::Failed("not started".to_owned()),
+                verifier: None,
+                signer: None,
+                armed_until: None,
+                fixed: fixed.clone(),
+            })
+        });
+        let published: Published = Arc::new(unpublished.collect());
+        let id = deps.entry.id.clone();
+        // The first publish is made here, so that no request finds the door open and nobody behind it.
+        deps.publish_all(&published);
+        let factory = {
+            let published = published.clone();
+            move |lifeline| ProviderActor::new(deps.clone(), published.clone(), lifeline)
+        };
+        let actor = Supervised::start(format!("provider {id}"), arbiter, factory);
+        Self { id, published, actor }
+    }
+
+    /// Returns the provider's id.
+    pub fn id(&self) -> &ProviderId {
+        &self.id
+    }
+
+    /// Returns the snapshot of the provider's trigger number `index`, as [`Providers::route`] gave it.
+    pub fn trigger(&self, index: usize) -> Guard<Arc<TriggerSnapshot>> {
+        self.published[index].load()
+    }
+
+    /// Returns the snapshots of all its triggers.
+    pub fn triggers(&self) -> impl Iterator<Item = Arc<TriggerSnapshot>> + '_ {
+        self.published.iter().map(ArcSwap::load_full)
+    }
+
+    /// Returns how often the actor was rebuilt.
+    pub fn rebuilds(&self) -> u64 {
+        self.actor.rebuilds()
+    }
+
+    /// Changes a trigger's state; returns when the change is on the device and in force.
+    ///
+    /// # Errors
+    ///
+    /// If the log does not take it, or the actor is not there.
+    pub async fn change(&self, trigger_id: &TriggerId, change: Change) -> anyhow::Result<()> {
+        let id = trigger_id.clone();
+        let switch = match change {
+            Change::Pause => Switch::TriggerPaused(id, true),
+            Change::Resume => Switch::TriggerPaused(id, false),
+            Change::Arm(until) => Switch::TriggerArmed(id, Some(until)),
+        };
+        Ok(self.actor.ask(Set(trigger_id.clone(), switch)).await??)
+    }
+
+    /// Hands over a secret that an unsigned handshake carried; returns when it is kept.
+    ///
+    /// # Errors
+    ///
+    /// If the trigger is not armed, or the secret cannot be kept.
+    pub async fn learn(
+        &self,
+        trigger_id: &TriggerId,
+        name: String,
+        secret: Secret,
+        peer: IpAddr,
+    ) -> Result<(), LearnError> {
+        self.actor.ask(Learn { trigger_id: trigger_id.clone(), name, secret, peer }).await?
+    }
+
+    /// Audits a rejection, within the trigger's bound; `counted` says that it gets no line of its own.
+    pub(crate) fn rejected(
+        &self,
+        snapshot: &TriggerSnapshot,
+        rejection: &Rejection,
+        peer: IpAddr,
+        at: Timestamp,
+        counted: bool,
+    ) {
+        let (gate, reason) = (&snapshot.fixed.gate, rejection.reason);
+        let admission = if counted { gate.count(reason) } else { gate.admit(reason, at) };
+        let line = || Rejected {
+            trigger_id: snapshot.trigger_id.clone(),
+            reason,
+            hint: rejection.hint.clone(),
+            peer,
+            at,
+        };
+        let first = match admission {
+            Admission::Line if self.actor.tell(line()) => false,
+            // No room in the mailbox, or no actor just now: the next sum has it.
+            Admission::Line => gate.count(reason) == Admission::Counted { first: true },
+            Admission::Counted { first } => first,
+        };
+        if first {
+            self.actor.tell(Counted(snapshot.trigger_id.clone()));
+        }
+    }
+
+    /// Records that a connector panicked on a delivery.
+    pub(crate) fn panicked(&self, trigger_id: &TriggerId, peer: IpAddr, at: Timestamp) {
+        self.actor.tell(Panicked { trigger_id: trigger_id.clone(), peer, at });
+    }
+
+    /// Ends the actor; its snapshots stay.
+    pub fn stop(&self) {
+        self.actor.stop();
+    }
+}
+
+/// All providers, and the way from a path to a trigger.
+#[derive(Default)]
+pub struct Providers {
+    handles: Vec<ProviderHandle>,
+    /// Path → index of the handle, index of the trigger in it.
+    routes: HashMap<String, (usize, usize)>,
+}
+
+impl Providers {
+    /// Puts the routes of `handles` together. Paths are unique: configuration sees to it.
+    pub fn new(handles: Vec<ProviderHandle>) -> Self {
+        let mut routes = HashMap::new();
+        for (at, handle) in handles.iter().enumerate() {
+            for (index, trigger) in handle.triggers().enumerate() {
+                routes.insert(trigger.fixed.path.clone(), (at, index));
+            }
+        }
+        Self { handles, routes }
+    }
+
+    /// Finds the trigger of a path.
+    pub fn route(&self, path: &str) -> Option<(&ProviderHandle, usize)> {
+        let (at, index) = self.routes.get(path)?;
+        Some((&self.handles[*at], *index))
+    }
+
+    /// Finds the provider that has the given trigger.
+    pub fn of_trigger(&self, trigger_id: &TriggerId) -> Option<&ProviderHandle> {
+        self.handles.iter().find(|handle| handle.triggers().any(|trigger| trigger.trigger_id == *trigger_id))
+    }
+
+    /// Returns all providers.
+    pub fn iter(&self) -> impl Iterator<Item = &ProviderHandle> {
+        self.handles.iter()
+    }
+}
