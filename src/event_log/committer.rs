@@ -108,6 +108,7 @@ impl Committer {
                 break;
             }
         }
+        self.claims.close();
         self.follower.end();
         drop(self);
         let _ = ended.send(());
@@ -161,7 +162,7 @@ impl Committer {
             Ok(Appended::At(_)) => {
                 self.committed(&stored, frames, claimed);
                 finish(waiters);
-                Ok(())
+                self.claims.committed(self.next - 1)
             }
             Ok(Appended::Full) => {
                 tell(waiters, &IngestError::Full);

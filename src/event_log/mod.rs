@@ -72,6 +72,10 @@ const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const DISK_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// Folder of spooled bodies in the data folder.
 const BODIES_DIR: &str = "bodies";
+/// Folder of the files of claims in the data folder.
+const CLAIMS_DIR: &str = "claims";
+/// How long claims are kept, by default: longer than any window that makes sense.
+const CLAIMS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// How to open a log.
 #[derive(Clone)]
@@ -84,6 +88,8 @@ pub struct Options {
     pub store: Option<Arc<dyn EventLog>>,
     /// Free disk room in bytes below which events are refused.
     pub disk_reserve_bytes: u64,
+    /// How long claims are kept; the longest dedupe window of any trigger must not be longer.
+    pub claims_kept: Duration,
     /// Room in the queue before the committer, in bytes. One trigger gets half of it at most.
     pub queue_bytes_max: usize,
 }
@@ -96,6 +102,7 @@ impl Options {
             clock: Clock::system(),
             store: None,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
+            claims_kept: CLAIMS_KEPT,
             queue_bytes_max: QUEUE_BYTES_MAX,
         }
     }
@@ -207,13 +214,10 @@ impl Log {
         spool::make_dir(&reader.bodies)?;
         let (epoch, next) = reader.store.acquire(PARTITION)?;
         let state = State::open(table, Arc::clone(&reader), next - 1)?;
-        let mut claims = Claims::default();
-        let mut time_ms = 0;
-        reader.scan(1, |frame| {
-            time_ms = time_ms.max(frame.time_ms());
-            claims.learn(&frame)?;
-            Ok(true)
-        })?;
+        let time_ms = reader.frame(next - 1)?.map_or(0, |last| last.time_ms());
+        let now_ms = u64::try_from(options.clock.now_ms()).unwrap_or(0);
+        let claims_dir = dir.join(CLAIMS_DIR);
+        let claims = Claims::open(&claims_dir, &reader, next - 1, options.claims_kept, now_ms)?;
         let spool = Spool::new(reader.bodies.clone(), epoch);
         let sweeper = sweep_bodies(spool.clone(), state.clone());
         let (tail_sender, tail) = watch::channel(next - 1);

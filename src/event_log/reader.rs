@@ -108,3 +108,16 @@ impl Reader {
         Ok(bytes.into())
     }
 }
+
+#[cfg(test)]
+impl Reader {
+    /// A reader of an empty log in memory.
+    pub(crate) fn for_test(dir: &std::path::Path) -> Self {
+        Self {
+            store: Arc::new(super::MemoryLog::new()),
+            cache: FrameCache::default(),
+            bodies: dir.to_owned(),
+            _lock: Lock::take(dir).expect("the folder is the test's own"),
+        }
+    }
+}
