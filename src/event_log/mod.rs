@@ -10,6 +10,7 @@
 //! starts; the router and the dispatchers do, and tell it in records.
 
 mod cache;
+mod check;
 mod claims;
 pub mod codec;
 mod committer;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+pub use self::check::Report;
 pub use self::error::{Error, IngestError};
 pub use self::frame::{Frame, RECORD_BYTES_MAX, decode_frame};
 pub use self::memory_log::MemoryLog;
@@ -216,8 +218,7 @@ impl Log {
         let state = State::open(table, Arc::clone(&reader), next - 1)?;
         let time_ms = reader.frame(next - 1)?.map_or(0, |last| last.time_ms());
         let now_ms = u64::try_from(options.clock.now_ms()).unwrap_or(0);
-        let claims_dir = dir.join(CLAIMS_DIR);
-        let claims = Claims::open(&claims_dir, &reader, next - 1, options.claims_kept, now_ms)?;
+        let claims = Claims::open(&dir.join(CLAIMS_DIR), &reader, next - 1, options.claims_kept, now_ms)?;
         let spool = Spool::new(reader.bodies.clone(), epoch);
         let sweeper = sweep_bodies(spool.clone(), state.clone());
         let (tail_sender, tail) = watch::channel(next - 1);
@@ -257,11 +258,7 @@ impl Log {
     ///
     /// If a process has the folder, or there is no store in it, or it does not open.
     pub fn open_reader(dir: &Path) -> Result<Self, Error> {
-        if !dir.is_dir() {
-            return Err(Error::Missing { dir: dir.to_owned() });
-        }
-        let lock = Lock::take(dir)?;
-        let (reader, sled, table) = open_store(dir, None, lock, false)?;
+        let (reader, sled, table) = open_to_read(dir)?;
         let tail = reader.store.tail(PARTITION)?;
         let state = State::open(table, Arc::clone(&reader), tail)?;
         let spool = Spool::new(reader.bodies.clone(), 0);
@@ -445,6 +442,14 @@ fn make_data_dir(dir: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(dir).map_err(Error::io("creating", dir))?;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("flushing", parent))
+}
+
+/// Opens a stopped server's store.
+fn open_to_read(dir: &Path) -> Result<Opened, Error> {
+    if !dir.is_dir() {
+        return Err(Error::Missing { dir: dir.to_owned() });
+    }
+    open_store(dir, None, Lock::take(dir)?, false)
 }
 
 type Opened = (Arc<Reader>, Option<Arc<SledLog>>, Arc<dyn Table>);

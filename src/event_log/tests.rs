@@ -602,3 +602,24 @@ async fn close_commits_what_is_queued() {
     bed.reboot();
     assert!(bed.log().state().function(&function()).paused);
 }
+
+#[tokio::test]
+async fn check_finds_nothing_in_a_log_in_order_and_names_what_is_damaged() {
+    let mut bed = Bed::sled();
+    for i in 0..50 {
+        bed.ingest(Some(&i.to_string())).await;
+    }
+    bed.ingest(Some("7")).await;
+    drop(bed.log.take());
+    let report = Log::check(bed.dir.path()).unwrap();
+    assert_eq!((report.events, report.duplicates, report.claims), (50, 1, 50));
+    assert_eq!(report.listed, Vec::<String>::new());
+    {
+        let sled = SledLog::open(bed.dir.path(), false).unwrap();
+        let mut frame = sled.get(0, 3).unwrap().unwrap().to_vec();
+        *frame.last_mut().unwrap() ^= 1;
+        sled.redact(0, 3, &frame).unwrap();
+    }
+    let report = Log::check(bed.dir.path()).unwrap();
+    assert!(report.listed[0].starts_with("frame 3: its checksum"), "{:?}", report.listed);
+}

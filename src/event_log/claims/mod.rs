@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+pub(super) use self::spill::Files;
 use self::spill::{Layers, Spiller};
 use super::codec;
 use super::frame::Frame;

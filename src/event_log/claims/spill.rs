@@ -237,6 +237,37 @@ impl Iterator for Merge<'_> {
     }
 }
 
+/// The files that `CURRENT` names, for reading.
+pub(in crate::event_log) struct Files(Now);
+
+impl Files {
+    /// Opens them; nothing if there are none, or they do not open.
+    pub(in crate::event_log) fn read(dir: &Path) -> Option<Self> {
+        read_current(dir).map(Self)
+    }
+
+    /// Returns the last frame whose claims are in them.
+    pub(in crate::event_log) fn through(&self) -> Seq {
+        self.0.through
+    }
+
+    /// Returns the time of the newest event in them, in milliseconds.
+    pub(in crate::event_log) fn newest_ms(&self) -> u64 {
+        self.0.files.iter().map(|file| file.newest_ms()).max().unwrap_or(0)
+    }
+
+    /// Returns the event that holds a key.
+    pub(in crate::event_log) fn get(&self, key: ClaimKey) -> Result<Option<EventId>, Error> {
+        self.0.files.iter().rev().find_map(|file| file.get(key).transpose()).transpose()
+    }
+
+    /// Reads all of them; returns what is wrong.
+    pub(in crate::event_log) fn damage(&self) -> Vec<String> {
+        let first = |file: &Arc<ClaimRun>| file.claims().find_map(Result::err);
+        self.0.files.iter().filter_map(first).map(|error| error.to_string()).collect()
+    }
+}
+
 fn read_current(dir: &Path) -> Option<Now> {
     let bytes = fs::read(dir.join(CURRENT)).ok()?;
     let (&version, rest) = bytes.split_first()?;

@@ -47,6 +47,8 @@ pub(super) struct Core {
     pub(super) rows: Overlay,
     table: Arc<dyn Table>,
     pub(super) mark: Mark,
+    /// How far the table has come.
+    written: Position,
     functions: HashMap<FunctionId, Function>,
     pub(super) function_states: HashMap<FunctionId, FunctionState>,
     pub(super) triggers: HashMap<TriggerId, TriggerState>,
@@ -93,6 +95,7 @@ impl Core {
             rows: Overlay::new(Arc::clone(&table)),
             table,
             mark: Mark::default(),
+            written: Position::ZERO,
             functions: HashMap::new(),
             function_states: HashMap::new(),
             triggers: HashMap::new(),
@@ -106,6 +109,7 @@ impl Core {
                     core.functions.entry(id.clone()).or_default().counts = *counts;
                 }
                 core.mark = mark;
+                core.written = core.mark.next;
                 core.load_switches()?;
             }
             None => {
@@ -166,12 +170,19 @@ impl Core {
         self.rows.scan(Bound::Included(prefix), Bound::Excluded(&end), newest_first, visit)
     }
 
+    /// Returns how many keys a batch would write: the mark alone counts too, since opening the log again
+    /// starts at the one that is written.
+    pub(super) fn changed(&self) -> usize {
+        self.rows.changed() + usize::from(self.mark.next != self.written)
+    }
+
     /// Takes all changes as a batch that brings the table to where the fold is.
     pub(super) fn take_batch(&mut self) -> Batch {
         let counts = self.functions.iter().filter(|(_, function)| function.counts != StateCounts::default());
         self.mark.counts = counts.map(|(id, function)| (id.clone(), function.counts)).collect();
         self.mark.counts.sort_by(|a, b| a.0.cmp(&b.0));
         self.rows.put(rows::MARK.to_vec(), rows::encode_mark(&self.mark));
+        self.written = self.mark.next;
         self.rows.take_batch()
     }
 

@@ -24,7 +24,7 @@ impl Shared {
         self.progress.send_replace(Progress { frame: from.saturating_sub(1), failed: false });
         self.reader.scan(from, |frame| {
             self.fold(&frame)?;
-            if self.core.lock().rows.changed() >= WRITE_KEYS {
+            if self.core.lock().changed() >= WRITE_KEYS {
                 self.write()?;
             }
             Ok(true)
@@ -73,7 +73,7 @@ impl Shared {
     }
 
     fn changed(&self) -> usize {
-        self.core.lock().rows.changed()
+        self.core.lock().changed()
     }
 }
 
