@@ -299,6 +299,21 @@ impl Handler<Learn> for ProviderActor {
     }
 }
 
+/// Panics, for tests of what that costs.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Crash;
+
+#[cfg(test)]
+impl Handler<Crash> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("on purpose");
+    }
+}
+
 impl ProviderActor {
     fn index(&self, trigger_id: &TriggerId) -> Option<usize> {
         self.deps.triggers.iter().position(|(trigger, _)| trigger.id == *trigger_id)

@@ -81,6 +81,11 @@ impl ProviderHandle {
         self.actor.rebuilds()
     }
 
+    /// Tells whether the actor runs now, and is not being rebuilt.
+    pub fn is_running(&self) -> bool {
+        self.actor.is_running()
+    }
+
     /// Changes a trigger's state; returns when the change is on the device and in force.
     ///
     /// # Errors
@@ -143,6 +148,12 @@ impl ProviderHandle {
     /// Records that a connector panicked on a delivery.
     pub(crate) fn panicked(&self, trigger_id: &TriggerId, peer: IpAddr, at: Timestamp) {
         self.actor.tell(Panicked { trigger_id: trigger_id.clone(), peer, at });
+    }
+
+    /// Has the actor panic; tells whether it took the message.
+    #[cfg(test)]
+    pub(crate) fn crash(&self) -> bool {
+        self.actor.tell(super::actor::Crash)
     }
 
     /// Ends the actor; its snapshots stay.

@@ -1,0 +1,203 @@
+//! The front door with providers and log behind it, in one process: what a panicking actor costs.
+
+use actix::Arbiter;
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::{App, test, web};
+use tempfile::TempDir;
+
+use super::*;
+use crate::catalog::ProviderCatalog;
+use crate::config::{Dedupe, Trigger, TriggerKind};
+use crate::connector::{SignRequest, Signer};
+use crate::event::EventId;
+use crate::event_log::Options;
+use crate::provider::{Change, Counters, Deps, Fixed};
+use crate::secrets::{Secret, Vault};
+
+const SECRET: &str = "It's a Secret to Everybody";
+
+struct House {
+    providers: Arc<Providers>,
+    log: Log,
+    _folder: TempDir,
+}
+
+fn trigger(provider: &str, secrets: &[&str]) -> Trigger {
+    let literal = |text: &&str| crate::config::SecretRef::Literal((*text).to_owned());
+    let secrets: Vec<_> = secrets.iter().map(literal).collect();
+    Trigger {
+        id: provider.parse().unwrap(),
+        provider: provider.parse().unwrap(),
+        kind: TriggerKind::Webhook,
+        path: format!("/hooks/{provider}"),
+        secrets: [("signing_secret".to_owned(), secrets)]
+            .into_iter()
+            .filter(|(_, s)| !s.is_empty())
+            .collect(),
+        tolerance: None,
+        dedupe_window: Duration::from_secs(3600),
+        dedupe: Dedupe::Delivery,
+        rate_limit: None,
+        settings: Default::default(),
+    }
+}
+
+fn house(triggers: Vec<Trigger>) -> House {
+    let folder = TempDir::new().unwrap();
+    let log = Log::open(Options::new(folder.path())).unwrap();
+    let vault = Arc::new(Vault::new(folder.path()));
+    let start = |trigger: Trigger| {
+        let entry = ProviderCatalog::built_in().get(trigger.provider.as_str()).unwrap().clone();
+        let fixed = Fixed {
+            path: trigger.path.clone(),
+            methods: vec!["POST".to_owned()],
+            dedupe_window: trigger.dedupe_window,
+            ack: None,
+            body_limit: 1_000_000,
+            ack_deadline: Duration::from_secs(10),
+            bucket: None,
+            credential_headers: Vec::new(),
+            schema: entry.event.schema.clone(),
+            gate: Default::default(),
+            counters: Counters::default(),
+        };
+        let deps = Deps {
+            log: log.clone(),
+            clock: Clock::system(),
+            entry,
+            vault: vault.clone(),
+            public_url: None,
+            triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
+        };
+        ProviderHandle::start(deps, &Arbiter::current())
+    };
+    let providers = Arc::new(Providers::new(triggers.into_iter().map(start).collect()));
+    House { providers, log, _folder: folder }
+}
+
+impl House {
+    async fn service(
+        &self,
+    ) -> impl Service<actix_http::Request, Response = ServiceResponse, Error = actix_web::Error> + use<> {
+        let door = web::Data::new(Door::new(self.providers.clone(), self.log.clone(), Clock::system()));
+        test::init_service(App::new().app_data(door).default_service(web::to(handle))).await
+    }
+
+    fn provider(&self, trigger: &str) -> &ProviderHandle {
+        self.providers.of_trigger(&trigger.parse().unwrap()).unwrap()
+    }
+
+    async fn rebuilt(&self, trigger: &str, times: u64) {
+        while self.provider(trigger).rebuilds() < times || !self.provider(trigger).is_running() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn stored(&self, answer: &ServiceResponse) -> Arc<crate::event::StoredEvent> {
+        let id = answer.headers().get("x-hookkeeper-event-id").expect("an event id").to_str().unwrap();
+        self.log.event(id.parse::<EventId>().unwrap()).unwrap().expect("the event is stored")
+    }
+}
+
+fn signed(provider: &str, secret: &str, delivery: usize) -> actix_http::Request {
+    let entry = ProviderCatalog::built_in().get(provider).unwrap().clone();
+    let signer = Signer::new(&entry, &Default::default(), None, &Secret::new(secret)).unwrap().unwrap();
+    let body = format!("{{\"id\":\"{delivery}\",\"type\":\"page.created\"}}");
+    let path = format!("/hooks/{provider}");
+    let headers = signer.sign(SignRequest {
+        method: "POST",
+        url: &path,
+        headers: &[],
+        body: body.as_bytes(),
+        now: Clock::system().now(),
+        delivery_id: &delivery.to_string(),
+        kind: None,
+    });
+    let mut request = test::TestRequest::post().uri(&path).set_payload(body);
+    for header in headers.unwrap() {
+        request = request.insert_header(header);
+    }
+    request.insert_header(("x-github-delivery", delivery.to_string())).to_request()
+}
+
+#[actix::test]
+async fn a_panicking_actor_refuses_no_request_of_any_provider() {
+    let house = house(vec![trigger("github", &[SECRET]), trigger("notion", &[SECRET])]);
+    let service = house.service().await;
+    let mut crashes = 0;
+    for delivery in 0..400 {
+        if delivery % 100 == 50 && house.provider("github").crash() {
+            crashes += 1;
+        }
+        for provider in ["github", "notion"] {
+            let answer = test::call_service(&service, signed(provider, SECRET, delivery)).await;
+            assert_eq!(answer.status(), 200, "{provider}, delivery {delivery}");
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(crashes >= 2, "the actor panicked in the middle of the traffic");
+    house.rebuilt("github", crashes).await;
+    assert_eq!(house.provider("notion").rebuilds(), 0);
+}
+
+#[actix::test]
+async fn a_pause_survives_the_actor_and_is_lifted_by_its_successor() {
+    let house = house(vec![trigger("github", &[SECRET])]);
+    let service = house.service().await;
+    let id = "github".parse().unwrap();
+    house.provider("github").change(&id, Change::Pause).await.unwrap();
+    assert!(house.provider("github").crash());
+    let answer = test::call_service(&service, signed("github", SECRET, 1)).await;
+    assert!(house.stored(&answer).await.content.held, "held while the actor is rebuilt");
+    house.rebuilt("github", 1).await;
+    let answer = test::call_service(&service, signed("github", SECRET, 2)).await;
+    assert!(house.stored(&answer).await.content.held, "held by the rebuilt actor");
+    house.provider("github").change(&id, Change::Resume).await.unwrap();
+    let answer = test::call_service(&service, signed("github", SECRET, 3)).await;
+    assert!(!house.stored(&answer).await.content.held);
+}
+
+#[actix::test]
+async fn a_learned_secret_is_sealed_survives_the_actor_and_is_not_overwritten() {
+    let house = house(vec![trigger("notion", &[])]);
+    let service = house.service().await;
+    let teach = |token: &str| {
+        let body = format!("{{\"verification_token\":\"{token}\"}}");
+        test::TestRequest::post().uri("/hooks/notion").set_payload(body).to_request()
+    };
+    // The trigger has no secret: it is armed from its start.
+    while !house.provider("notion").trigger(0).is_armed(Clock::system().now()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(test::call_service(&service, teach("secret_first")).await.status(), 200);
+    assert_eq!(test::call_service(&service, teach("secret_second")).await.status(), 401);
+    for crashes in 0..2 {
+        let answer = test::call_service(&service, signed("notion", "secret_first", crashes)).await;
+        assert_eq!(answer.status(), 200);
+        let answer = test::call_service(&service, signed("notion", "secret_second", 90 + crashes)).await;
+        assert_eq!(answer.status(), 401);
+        assert!(house.provider("notion").crash());
+        house.rebuilt("notion", crashes as u64 + 1).await;
+    }
+    let sealed = house.log.state().sealed("notion/signing_secret").expect("kept in the log");
+    assert!(!sealed.windows(12).any(|window| window == b"secret_first"), "kept sealed");
+}
+
+#[actix::test]
+async fn two_handshakes_at_once_teach_one_secret() {
+    let house = house(vec![trigger("notion", &[])]);
+    let service = house.service().await;
+    while !house.provider("notion").trigger(0).is_armed(Clock::system().now()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let teach = |n: u32| {
+        let body = format!("{{\"verification_token\":\"secret_{n}\"}}");
+        test::call_service(
+            &service,
+            test::TestRequest::post().uri("/hooks/notion").set_payload(body).to_request(),
+        )
+    };
+    let answers = futures_util::future::join_all((0..8).map(teach)).await;
+    let learned = answers.iter().filter(|answer| answer.status() == 200).count();
+    assert_eq!(learned, 1);
+}
