@@ -6,7 +6,9 @@
 
 mod catalog_connector;
 mod contract;
+mod explain;
 mod hmac_signed;
+mod json_text;
 mod plan;
 mod registry;
 mod sample;
@@ -18,6 +20,7 @@ pub use contract::{
     ActivationHandle, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
     ProviderPayloadSchema, RawInbound, Rejection, Reply, TriggerBinding,
 };
+pub use explain::{Cause, explain};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub use plan::BuildError;
 pub use registry::ConnectorRegistry;

@@ -1,0 +1,321 @@
+//! Why a request does not verify: the likely cause, found offline by trying what commonly goes wrong.
+//!
+//! For `verify` and the quarantine, when somebody looks; never on a request's way, for it costs many
+//! hashes, and never shown to the sender.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::json_text::{self, Style};
+use super::plan::{BuildError, Plan};
+use super::verifier::keys;
+use super::{RawInbound, TriggerSettings};
+use crate::catalog::{ProviderEntry, SIGNING_SECRET};
+use crate::event::Timestamp;
+use crate::secrets::Secret;
+use crate::signature::{Filter, Key, Problem, Request, Scheme, Values, Window};
+
+/// Prefixes that people leave out of secrets, or paste too much of.
+const PREFIXES: [&str; 4] = ["whsec_", "lin_wh_", "secret_", "sha256="];
+
+/// What probably went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The proof stands in another header.
+    OtherHeader {
+        /// The header's lower-case name.
+        name: String,
+        /// Whether the proof in it holds; otherwise it only has the right form.
+        holds: bool,
+    },
+    /// Another secret yields the signature.
+    OtherSecret {
+        /// What it was introduced as.
+        name: String,
+    },
+    /// The secret yields the signature once it is read in another way.
+    SecretForm {
+        /// Its place in the list, counted from 1.
+        number: usize,
+        /// How it must be read.
+        how: &'static str,
+    },
+    /// The body was changed on the way.
+    Body {
+        /// What gives back the bytes that were signed.
+        how: &'static str,
+    },
+    /// The signature holds; clocks differ, or the request is old.
+    Clock {
+        /// Signed time minus ours, in seconds.
+        ahead_s: i64,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::OtherHeader { name, holds: true } => {
+                write!(f, "the signature is good, but stands in header {name}: something renames headers")
+            }
+            Cause::OtherHeader { name, holds: false } => {
+                write!(f, "header {name} has the form of the signature; is this the right provider")
+            }
+            Cause::OtherSecret { name } => write!(f, "the secret {name} yields the signature"),
+            Cause::SecretForm { number, how } => {
+                write!(f, "secret number {number} yields the signature once it is {how}")
+            }
+            Cause::Body { how } => {
+                write!(f, "the body was changed on the way: with {how} the signature holds")
+            }
+            Cause::Clock { ahead_s } => {
+                let side = if *ahead_s < 0 { "behind" } else { "ahead of" };
+                let by = ahead_s.unsigned_abs();
+                write!(f, "the signature holds; its time is {by} s {side} our clock")
+            }
+        }
+    }
+}
+
+/// Looks for the cause why a request does not verify; `None` if it does, or if no cause was found.
+///
+/// `others` are further secrets to try, such as those of other triggers, with names for people.
+///
+/// # Errors
+///
+/// If the entry cannot be compiled with the trigger's settings and secrets.
+pub fn explain(
+    entry: &Arc<ProviderEntry>,
+    trigger: &TriggerSettings,
+    others: &[(String, Secret)],
+    raw: &RawInbound,
+    now: Timestamp,
+) -> Result<Option<Cause>, BuildError> {
+    let plan = Plan::new(entry, &trigger.settings)?;
+    let secrets = trigger.secrets.get(SIGNING_SECRET).map(Vec::as_slice).unwrap_or_default();
+    let keys = keys(&plan, secrets)?;
+    let Some(scheme) = &plan.scheme else { return Ok(None) };
+    let case = Case { plan: &plan, scheme, trigger, raw };
+    let window = Window { now, tolerance: trigger.tolerance.or_else(|| tolerance(entry)) };
+    Ok(match case.verify(&keys, raw, window) {
+        Ok(()) | Err(Problem::Conflict { .. }) => None,
+        Err(Problem::OutOfWindow { ahead_s, .. }) => Some(Cause::Clock { ahead_s }),
+        Err(Problem::Missing { .. }) => case.other_header(&keys),
+        Err(_) => {
+            case.other_secret(others).or_else(|| case.secret_form(secrets)).or_else(|| case.body(&keys))
+        }
+    })
+}
+
+fn tolerance(entry: &ProviderEntry) -> Option<std::time::Duration> {
+    entry.signature.as_ref()?.tolerance_s.map(std::time::Duration::from_secs)
+}
+
+struct Case<'a> {
+    plan: &'a Plan,
+    scheme: &'a Scheme,
+    trigger: &'a TriggerSettings,
+    raw: &'a RawInbound,
+}
+
+impl Case<'_> {
+    fn verify(&self, keys: &[Key], raw: &RawInbound, window: Window) -> Result<(), Problem> {
+        let request = Request {
+            method: &raw.method,
+            url: &raw.url,
+            public_url: self.trigger.public_url.as_deref(),
+            headers: &raw.headers,
+            body: &raw.body,
+        };
+        let values = Values::new(&self.plan.fields, request);
+        self.scheme.verify(keys, &values, window).map(drop)
+    }
+
+    /// Verifies at any time.
+    fn holds(&self, keys: &[Key], raw: &RawInbound) -> bool {
+        self.verify(keys, raw, self.any_time()).is_ok()
+    }
+
+    fn any_time(&self) -> Window {
+        Window { now: self.raw.received_at, tolerance: None }
+    }
+
+    fn other_header(&self, keys: &[Key]) -> Option<Cause> {
+        let signed = self.scheme.signed_headers(&self.plan.fields);
+        let place = (*signed.first()?).to_owned();
+        let candidates = self.raw.headers.iter().filter(|(name, _)| !signed.contains(&name.as_str()));
+        let judged = candidates.filter_map(|(name, value)| {
+            let mut raw = self.raw.clone();
+            raw.headers.push((place.clone(), value.clone()));
+            let name = name.clone();
+            match self.verify(keys, &raw, self.any_time()) {
+                Ok(()) => Some(Cause::OtherHeader { name, holds: true }),
+                Err(Problem::Mismatch { .. } | Problem::NoKey) => {
+                    Some(Cause::OtherHeader { name, holds: false })
+                }
+                Err(_) => None,
+            }
+        });
+        let judged: Vec<Cause> = judged.collect();
+        let good = judged.iter().find(|cause| matches!(cause, Cause::OtherHeader { holds: true, .. }));
+        good.or(judged.first()).cloned()
+    }
+
+    fn other_secret(&self, others: &[(String, Secret)]) -> Option<Cause> {
+        let found = others.iter().find(|(_, secret)| {
+            self.scheme.key(secret.expose()).is_ok_and(|key| self.holds(&[key], self.raw))
+        })?;
+        Some(Cause::OtherSecret { name: found.0.clone() })
+    }
+
+    fn secret_form(&self, secrets: &[Secret]) -> Option<Cause> {
+        secrets.iter().enumerate().find_map(|(index, secret)| {
+            let found = readings(secret.expose()).into_iter().find(|(_, bytes)| {
+                let as_is = self.scheme.key_of_bytes(bytes);
+                let piped = self.scheme.key(bytes).ok();
+                let keys: Vec<Key> = std::iter::once(as_is).chain(piped).collect();
+                self.holds(&keys, self.raw)
+            });
+            found.map(|(how, _)| Cause::SecretForm { number: index + 1, how })
+        })
+    }
+
+    fn body(&self, keys: &[Key]) -> Option<Cause> {
+        bodies(&self.raw.body).into_iter().find_map(|(how, body)| {
+            let raw = RawInbound { body, ..self.raw.clone() };
+            self.holds(keys, &raw).then_some(Cause::Body { how })
+        })
+    }
+}
+
+/// Other ways to read a secret.
+fn readings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut readings = vec![
+        ("trimmed: a blank or line end belongs to it", secret.trim_ascii().to_vec()),
+        ("given a line end", [secret, b"\n"].concat()),
+        ("used as text, not decoded", secret.to_vec()),
+    ];
+    for prefix in PREFIXES {
+        match secret.strip_prefix(prefix.as_bytes()) {
+            Some(rest) => readings.push(("stripped of its prefix", rest.to_vec())),
+            None => readings.push(("given its prefix", [prefix.as_bytes(), secret].concat())),
+        }
+    }
+    let stripped =
+        PREFIXES.iter().find_map(|prefix| secret.strip_prefix(prefix.as_bytes())).unwrap_or(secret);
+    for (how, filter) in [("decoded from hex", Filter::Unhex), ("decoded from base64", Filter::Unbase64)] {
+        readings.extend(filter.apply(stripped).map(|bytes| (how, bytes)));
+    }
+    readings
+}
+
+/// Bodies that may have been the signed one before something on the way changed it.
+fn bodies(body: &Bytes) -> Vec<(&'static str, Bytes)> {
+    let text = String::from_utf8_lossy(body);
+    let mut bodies = vec![
+        ("the blanks around it removed", Bytes::copy_from_slice(body.trim_ascii())),
+        ("a line end behind it", [&body[..], b"\n"].concat().into()),
+        ("its line ends as LF", text.replace("\r\n", "\n").into()),
+        ("its line ends as CRLF", text.replace("\r\n", "\n").replace('\n', "\r\n").into()),
+    ];
+    for (how, style) in [
+        ("its JSON written without blanks", Style::Compact),
+        ("its JSON written with a blank after commas and colons", Style::Spaced),
+        ("its JSON indented by two", Style::Indented),
+    ] {
+        bodies.extend(json_text::rewrite(&text, style).map(|text| (how, text.into())));
+    }
+    bodies
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalog::ProviderCatalog;
+    use crate::connector::{SignRequest, Signer};
+
+    const BODY: &str = "{\n  \"id\": \"evt_1\",\n  \"n\": [1, 2]\n}";
+
+    /// Signs `signed` with `good`, then explains what becomes of `received` with `configured`.
+    fn check(
+        provider: &str,
+        (good, configured): (&str, &str),
+        (signed, received): (&str, &str),
+        change: impl Fn(&mut RawInbound),
+        expected: Option<Cause>,
+    ) {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let catalog = ProviderCatalog::built_in();
+        let entry = catalog.get(provider).unwrap();
+        let signer = Signer::new(entry, &BTreeMap::new(), None, &Secret::new(good)).unwrap().unwrap();
+        let request = SignRequest {
+            method: "POST",
+            url: "/",
+            headers: &[],
+            body: signed.as_bytes(),
+            now,
+            delivery_id: "d",
+            kind: None,
+        };
+        let headers = signer.sign(request).unwrap().into_iter();
+        let mut raw = RawInbound {
+            method: "POST".into(),
+            url: "/".into(),
+            headers: headers.map(|(name, value)| (name, value.into())).collect(),
+            body: received.to_owned().into(),
+            received_at: now,
+            peer: None,
+        };
+        change(&mut raw);
+        let secrets = BTreeMap::from([(SIGNING_SECRET.to_owned(), vec![Secret::new(configured)])]);
+        let trigger = TriggerSettings { secrets, ..TriggerSettings::default() };
+        let others = [("of trigger old".to_owned(), Secret::new("retired"))];
+        assert_eq!(explain(entry, &trigger, &others, &raw, raw.received_at).unwrap(), expected);
+    }
+
+    fn form(how: &'static str) -> Option<Cause> {
+        Some(Cause::SecretForm { number: 1, how })
+    }
+
+    #[test]
+    fn secrets_are_tried_in_other_forms() {
+        let same = (BODY, BODY);
+        check("stripe", ("whsec_abc", "whsec_abc"), same, |_| (), None);
+        check("stripe", ("whsec_abc", "abc"), same, |_| (), form("given its prefix"));
+        check("stripe", ("abc", "whsec_abc"), same, |_| (), form("stripped of its prefix"));
+        check("github", ("abc", "abc\n"), same, |_| (), form("trimmed: a blank or line end belongs to it"));
+        check("github", ("hi!", "686921"), same, |_| (), form("decoded from hex"));
+        check("github", ("hi!", "aGkh"), same, |_| (), form("decoded from base64"));
+        check("github", ("one", "two"), same, |_| (), None);
+        let other = Some(Cause::OtherSecret { name: "of trigger old".into() });
+        check("github", ("retired", "new"), same, |_| (), other);
+    }
+
+    #[test]
+    fn bodies_are_tried_as_they_may_have_been() {
+        let secret = ("s", "s");
+        let body = |how| Some(Cause::Body { how });
+        let compact = r#"{"id":"evt_1","n":[1,2]}"#;
+        check("github", secret, (compact, BODY), |_| (), body("its JSON written without blanks"));
+        let indented = "{\n  \"id\": \"evt_1\",\n  \"n\": [\n    1,\n    2\n  ]\n}";
+        check("github", secret, (indented, compact), |_| (), body("its JSON indented by two"));
+        check("github", secret, ("x", "x\n"), |_| (), body("the blanks around it removed"));
+        check("github", secret, ("x\n", "x"), |_| (), body("a line end behind it"));
+        check("github", secret, ("x", "y"), |_| (), None);
+    }
+
+    #[test]
+    fn headers_and_clocks_are_looked_at() {
+        let same = (BODY, BODY);
+        let renamed = |raw: &mut RawInbound| raw.headers[1].0 = "x-forwarded-signature".into();
+        let other = |holds| Some(Cause::OtherHeader { name: "x-forwarded-signature".into(), holds });
+        check("github", ("s", "s"), same, renamed, other(true));
+        check("github", ("s", "t"), same, renamed, other(false));
+        let late = |raw: &mut RawInbound| raw.received_at = Timestamp::from_second(1_700_003_600).unwrap();
+        check("stripe", ("s", "s"), same, late, Some(Cause::Clock { ahead_s: -3600 }));
+    }
+}
