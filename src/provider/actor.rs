@@ -254,6 +254,19 @@ impl Handler<Set> for ProviderActor {
     }
 }
 
+/// A secret of the store changed: resolve and publish anew.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Refresh;
+
+impl Handler<Refresh> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Refresh, _: &mut Self::Context) {
+        self.deps.publish_all(&self.published);
+    }
+}
+
 /// Why a secret was not learned.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnError {

@@ -11,9 +11,9 @@ use crate::connector::Rejection;
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::event_log::record::Switch;
 use crate::secrets::Secret;
-use crate::supervise::Supervised;
+use crate::supervise::{NotRunning, Supervised};
 
-use super::actor::{Counted, Learn, Panicked, Published, Rejected, Set};
+use super::actor::{Counted, Learn, Panicked, Published, Refresh, Rejected, Set};
 use super::audit_gate::Admission;
 use super::{Activation, Deps, LearnError, ProviderActor, TriggerSnapshot};
 
@@ -99,6 +99,15 @@ impl ProviderHandle {
             Change::Arm(until) => Switch::TriggerArmed(id, Some(until)),
         };
         Ok(self.actor.ask(Set(trigger_id.clone(), switch)).await??)
+    }
+
+    /// Has the secrets of all triggers resolved anew; returns when what came of it is in force.
+    ///
+    /// # Errors
+    ///
+    /// If the actor is not there; its next life resolves them.
+    pub async fn refresh(&self) -> Result<(), NotRunning> {
+        self.actor.ask(Refresh).await
     }
 
     /// Hands over a secret that an unsigned handshake carried; returns when it is kept.
