@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix::ArbiterHandle;
 use arc_swap::{ArcSwap, Guard};
 
-use crate::connector::Rejection;
+use crate::connector::{Rejection, Signer};
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::event_log::record::Switch;
 use crate::secrets::Secret;
@@ -200,6 +200,12 @@ impl Providers {
     /// Finds the provider that has the given trigger.
     pub fn of_trigger(&self, trigger_id: &TriggerId) -> Option<&ProviderHandle> {
         self.handles.iter().find(|handle| handle.triggers().any(|trigger| trigger.trigger_id == *trigger_id))
+    }
+
+    /// Returns what signs as the provider of a trigger does, with the trigger's current secret.
+    pub fn signer(&self, trigger_id: &TriggerId) -> Option<Arc<Signer>> {
+        let mut triggers = self.handles.iter().flat_map(ProviderHandle::triggers);
+        triggers.find(|trigger| trigger.trigger_id == *trigger_id)?.signer.clone()
     }
 
     /// Returns all providers.

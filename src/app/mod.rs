@@ -3,6 +3,8 @@
 //! The start order is the way of an event backwards, so that nobody finds an open door with nothing
 //! behind it; the stop order is the way of an event: door, providers, dispatch, log.
 
+mod functions;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,8 @@ use std::time::{Duration, Instant};
 use actix::{Arbiter, System};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
@@ -24,7 +27,11 @@ use crate::event_log::{Log, Options};
 use crate::flow::TokenBucket;
 use crate::front_door::{self, Door};
 use crate::provider::{Deps, Fixed, ProviderHandle, Providers};
+use crate::router::Router;
 use crate::secrets::Vault;
+use crate::subscription::{Subscription, Subscriptions};
+
+use functions::{Functions, Parts};
 
 /// Idle connections are kept this long: longer than the proxies' usual minute, so that it is they who close.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -86,6 +93,8 @@ struct Running {
     log: Log,
     providers: Arc<Providers>,
     provider_arbiter: Arbiter,
+    router: Router,
+    functions: Functions,
     door: ServerHandle,
     runtime_file: PathBuf,
 }
@@ -100,6 +109,18 @@ impl Running {
         let provider_arbiter = Arbiter::new();
         let providers = providers(options, &log, &clock, &vault, &provider_arbiter)?;
 
+        let parts = Parts {
+            functions: &config.functions,
+            log: &log,
+            clock: &clock,
+            vault: &vault,
+            providers: &providers,
+        };
+        let functions = Functions::start(&parts)?;
+        let subscriptions = subscriptions(config)?;
+        let router =
+            Router::start(log.clone(), clock.clone(), subscriptions).context("cannot start the router")?;
+
         let door = Door::new(providers.clone(), log.clone(), clock.clone());
         let (front, listen) = front_server(config, door)?;
         let door = front.handle();
@@ -108,7 +129,7 @@ impl Running {
         let started = Started { listen, admin: config.server.admin };
         let runtime_file = data.join(RUNTIME_FILE);
         write_runtime_file(&runtime_file, started)?;
-        Ok(Self { started, log, providers, provider_arbiter, door, runtime_file })
+        Ok(Self { started, log, providers, provider_arbiter, router, functions, door, runtime_file })
     }
 
     /// Stops in the order of an event's way, within `timeout`.
@@ -117,6 +138,15 @@ impl Running {
         let _ = std::fs::remove_file(&self.runtime_file);
         self.door.stop(true).await;
         self.providers.iter().for_each(ProviderHandle::stop);
+        // What is not routed yet is routed after the next start.
+        let _ = web::block(move || self.router.stop()).await;
+        let cut_off = self.functions.stop(deadline.saturating_duration_since(Instant::now())).await;
+        if cut_off > 0 {
+            tracing::warn!(
+                cut_off,
+                "attempts were cut off by the stop timeout; they are made again after the next start"
+            );
+        }
         self.log.close(deadline).await;
         self.provider_arbiter.stop();
         Ok(())
@@ -184,6 +214,12 @@ fn ack(entry: &ProviderEntry) -> Option<Reply> {
     }
     let content_type = ack.content_type.iter().map(|value| ("content-type".to_owned(), value.clone()));
     Some(Reply { status: ack.status, headers: content_type.collect(), body: ack.body.clone().into() })
+}
+
+fn subscriptions(config: &Config) -> anyhow::Result<Subscriptions> {
+    let compile = |function| Subscription::new(function).map_err(|error| anyhow!(error));
+    let subscriptions = config.functions.iter().map(compile).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Arc::new(ArcSwap::from_pointee(subscriptions)))
 }
 
 fn front_server(config: &Config, door: Door) -> anyhow::Result<(Server, SocketAddr)> {
