@@ -102,18 +102,30 @@ impl SledLog {
             _ => {}
         }
         let unreadable = |reason: String| Error::Unreadable { dir: dir.to_owned(), reason };
-        // sled panics on some damage that it finds in recovery.
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_when_released(&sled_dir)));
-        let (db, frames, meta) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(unreadable(error.to_string())),
-            Err(panic) => return Err(unreadable(format!("the store panicked: {}", panic_text(&*panic)))),
+        remove_unfinished_snapshots(&sled_dir);
+        let (db, frames, meta) = match Self::open_caught(&sled_dir) {
+            Ok(opened) => opened,
+            // The marker is written once the store is on the device. Without it nothing was ever accepted.
+            Err(reason) if marked.is_none() && create => {
+                let aside = set_aside(dir, &sled_dir)?;
+                tracing::warn!(%reason, aside = %aside.display(), "set aside a store whose making was cut short");
+                Self::open_caught(&sled_dir).map_err(unreadable)?
+            }
+            Err(reason) => return Err(unreadable(reason)),
         };
         let file = File::open(&db_file).map_err(Error::io("opening", &db_file))?;
         let log = Self { db, frames, meta, file, dir: dir.to_owned(), writer: Mutex::default() };
         log.migrate(marked)?;
         log.writer.lock().next = log.tail(0)? + 1;
         Ok(log)
+    }
+
+    /// Opens sled, which panics on some damage that it finds.
+    fn open_caught(dir: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree), String> {
+        match catch_unwind(AssertUnwindSafe(|| Self::open_when_released(dir))) {
+            Ok(opened) => opened.map_err(|error| error.to_string()),
+            Err(panic) => Err(format!("the store panicked: {}", panic_text(&*panic))),
+        }
     }
 
     /// Opens sled, also right after it was closed in this process: its threads give its own lock back a
@@ -239,6 +251,26 @@ impl SledLog {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}
+
+/// Removes snapshots whose writing was cut short. sled takes the latest by name for good, finds it damaged
+/// and gives up, though the one before it is still there.
+fn remove_unfinished_snapshots(sled_dir: &Path) {
+    let Ok(entries) = fs::read_dir(sled_dir) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// Gives the folder of a store that was never completed another name; returns that.
+fn set_aside(dir: &Path, sled_dir: &Path) -> Result<PathBuf, Error> {
+    let names = (1..).map(|n| dir.join(format!("{SLED_DIR}.incomplete-{n}")));
+    let aside = names.into_iter().find(|name| !name.exists()).expect("there are more numbers than folders");
+    fs::rename(sled_dir, &aside).map_err(Error::io("renaming", sled_dir))?;
+    Ok(aside)
 }
 
 /// Returns the format in the marker file; nothing if there is no marker.
@@ -465,6 +497,24 @@ mod tests {
         fs::write(dir.path().join("log/db"), vec![0x5a; 100_000]).unwrap();
         let error = SledLog::open(dir.path(), true).unwrap_err();
         assert!(error.to_string().contains("restore a backup"), "{error}");
+    }
+
+    #[test]
+    fn store_whose_making_was_cut_short_is_set_aside_and_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("log")).unwrap();
+        fs::write(dir.path().join("log/db"), vec![0x5a; 100_000]).unwrap();
+        fs::write(dir.path().join("log/snap.0000000000000000"), "garbage").unwrap();
+        SledLog::open(dir.path(), true).unwrap();
+        assert!(dir.path().join("log.incomplete-1/db").exists());
+    }
+
+    #[test]
+    fn snapshot_whose_writing_was_cut_short_does_not_keep_the_store_from_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledLog::open(dir.path(), true).unwrap());
+        fs::write(dir.path().join("log/snap.FFFFFFFFFFFFFFFF.generating"), "half").unwrap();
+        SledLog::open(dir.path(), false).unwrap();
     }
 
     #[test]

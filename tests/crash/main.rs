@@ -6,3 +6,5 @@ mod support;
 
 mod kill;
 mod load;
+mod powercut;
+mod store;
