@@ -27,7 +27,7 @@ pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
 pub use signer::{SignError, SignRequest, Signer};
 pub use verifier::{
-    DEDUPE_KEY_BYTES_MAX, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier,
+    DEDUPE_KEY_BYTES_MAX, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier, check_entry,
 };
 
 pub use crate::catalog::TriggerKind;

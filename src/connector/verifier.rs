@@ -14,7 +14,7 @@ use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::config::Dedupe;
 use crate::event::{RejectReason, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
-use crate::signature::{Context, Encoding, Key, Problem, Proof, Request, Values, Window};
+use crate::signature::{Context, Encoding, Key, Problem, Proof, Request, Template, Values, Window};
 
 /// Most secrets of one list that are tried for a request. A forged request costs one hash of its body
 /// for each.
@@ -128,7 +128,7 @@ impl Verifier {
         };
         let values = Values::new(&self.plan.fields, request);
         if let Some(handshake) = self.handshake(false, &values) {
-            return answer(handshake, &values, armed);
+            return self.answer(handshake, &values, armed);
         }
         let proof = match self.verify(&values, now) {
             Ok(proof) => proof,
@@ -140,13 +140,48 @@ impl Verifier {
             }
         };
         match self.handshake(true, &values) {
-            Some(handshake) => answer(handshake, &values, armed),
+            Some(handshake) => self.answer(handshake, &values, armed),
             None => NormalizeResult::Event(self.normalize(&values, proof)),
         }
     }
 
     fn handshake(&self, signed: bool, values: &Values<'_>) -> Option<&Handshake> {
         self.plan.handshakes.iter().find(|handshake| handshake.signed == signed && handshake.is(values))
+    }
+
+    fn answer(&self, handshake: &Handshake, values: &Values<'_>, armed: bool) -> NormalizeResult {
+        let learn = match &handshake.learn {
+            Some((name, slot)) => match self.learned(name, values.text(*slot), armed) {
+                Ok(secret) => Some((name.clone(), secret)),
+                Err(hint) => {
+                    let (reason, hint) = (RejectReason::MissingHeader, hint.to_owned());
+                    return NormalizeResult::Reject(Rejection { reason, hint });
+                }
+            },
+            None => None,
+        };
+        let text = |template| String::from_utf8_lossy(&fill(template, values)).into_owned();
+        let reply = Reply {
+            status: handshake.status,
+            headers: handshake.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+            body: fill(&handshake.body, values),
+        };
+        NormalizeResult::Immediate { reply, events: Vec::new(), learn }
+    }
+
+    /// Takes the secret that a handshake brings, if it may be taken and could serve: one that cannot
+    /// must not get in the way of the true one.
+    fn learned(&self, name: &str, value: Option<String>, armed: bool) -> Result<Secret, &'static str> {
+        if !armed {
+            return Err("a handshake brought a secret while the trigger is not armed; arm it and start the \
+                        handshake again");
+        }
+        let secret = Secret::new(value.unwrap_or_default());
+        let serves = match &self.plan.scheme {
+            Some(scheme) if name == SIGNING_SECRET => scheme.key(secret.expose()).is_ok(),
+            _ => !secret.is_blank(),
+        };
+        if serves { Ok(secret) } else { Err("a handshake brought a secret that cannot serve") }
     }
 
     fn verify(&self, values: &Values<'_>, now: Timestamp) -> Result<Option<Proof>, Problem> {
@@ -177,6 +212,18 @@ impl Verifier {
     }
 }
 
+/// Checks that an entry's texts mean something, for entries that no trigger uses yet.
+///
+/// # Errors
+///
+/// If a location, template, pipe or syntax of it cannot be read.
+pub fn check_entry(entry: &Arc<ProviderEntry>) -> Result<(), BuildError> {
+    // What the entry leaves open is filled with a header's name, which every place for a name takes.
+    let open = entry.settings.iter().filter(|setting| setting.default.is_none());
+    let settings = open.map(|setting| (setting.name.clone(), "X-Any".to_owned())).collect();
+    Plan::new(entry, &settings).map(drop)
+}
+
 /// Prepares the keys of a list of secrets.
 pub(super) fn keys(plan: &Plan, secrets: &[Secret]) -> Result<Vec<Key>, BuildError> {
     let name = || SIGNING_SECRET.to_owned();
@@ -197,34 +244,11 @@ pub(super) fn keys(plan: &Plan, secrets: &[Secret]) -> Result<Vec<Key>, BuildErr
     secrets.iter().enumerate().map(key).collect()
 }
 
-fn answer(handshake: &Handshake, values: &Values<'_>, armed: bool) -> NormalizeResult {
-    let learned = handshake.learn.as_ref();
-    if learned.is_some() && !armed {
-        return NormalizeResult::Reject(Rejection {
-            reason: RejectReason::MissingHeader,
-            hint:
-                "a handshake that brings a secret came while the trigger is not armed; arm it and start the \
-                   handshake again"
-                    .to_owned(),
-        });
-    }
-    let fill = |template: &crate::signature::Template| {
-        let mut out = Vec::new();
-        let context = Context { values, timestamp: None, id: None };
-        let filled = template.write(&context, &mut |bytes| out.extend_from_slice(bytes));
-        filled.map(|()| Bytes::from(out)).unwrap_or_default()
-    };
-    let text = |template| String::from_utf8_lossy(&fill(template)).into_owned();
-    let secret = |(name, slot): &(String, _)| Some((name.clone(), Secret::new(values.text(*slot)?)));
-    NormalizeResult::Immediate {
-        reply: Reply {
-            status: handshake.status,
-            headers: handshake.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-            body: fill(&handshake.body),
-        },
-        events: Vec::new(),
-        learn: learned.and_then(secret),
-    }
+fn fill(template: &Template, values: &Values<'_>) -> Bytes {
+    let mut out = Vec::new();
+    let context = Context { values, timestamp: None, id: None };
+    let filled = template.write(&context, &mut |bytes| out.extend_from_slice(bytes));
+    filled.map(|()| Bytes::from(out)).unwrap_or_default()
 }
 
 /// A kind is shown, matched and logged: it has a bounded length and no control characters.
@@ -361,6 +385,33 @@ mod tests {
         let NormalizeResult::Reject(rejection) = result else { panic!("{result:?}") };
         assert_eq!(rejection.reason, RejectReason::InvalidSignature);
         assert!(rejection.hint.contains("no secret"), "{}", rejection.hint);
+    }
+
+    #[test]
+    fn a_handshake_cannot_teach_a_secret_that_protects_nothing() {
+        let learn = |token: &str, armed| {
+            let body = format!(r#"{{"verification_token": "{token}"}}"#);
+            verifier("notion", &[]).normalize_inbound(&raw(&[], &body), now(), armed)
+        };
+        assert!(matches!(learn("secret_abc", true), NormalizeResult::Immediate { learn: Some(_), .. }));
+        for (token, armed) in [("secret_abc", false), ("\\u0000\\u0000", true), (" ", true)] {
+            assert_eq!(outcome(learn(token, armed)), Err(RejectReason::MissingHeader), "{token}");
+        }
+    }
+
+    #[test]
+    fn every_entry_compiles() {
+        for entry in ProviderCatalog::built_in().entries() {
+            check_entry(entry).unwrap();
+        }
+        let broken = "like = \"github\"\n[signature]\ncontent = \"{nope}\"";
+        let text = format!(
+            "id = \"acme\"\nname = \"\"\nfamily = \"hmac\"\nconfidence = \"own\"\ndocs = \"\"\n\
+             source = \"\"\nread_on = \"\"\n{broken}"
+        );
+        let catalog = ProviderCatalog::with_user_entries(&[text]).unwrap();
+        let error = check_entry(catalog.get("acme").unwrap()).unwrap_err().to_string();
+        assert!(error.contains("acme") && error.contains("{nope}"), "{error}");
     }
 
     #[test]

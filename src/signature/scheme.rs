@@ -499,3 +499,51 @@ impl Times {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &Text<'_>, expected: Result<(), &str>) {
+        match (Scheme::new(text, &mut Fields::default()), expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, _) => panic!("{text:?}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn a_signed_time_must_be_signed() {
+        let sig = vec!["header:Sig"];
+        let plain = || Text { sig: sig.clone(), ..Text::default() };
+        let timed = || Text { timestamp: Some("header:Time"), ..plain() };
+        check(&plain(), Ok(()));
+        check(&timed(), Err("not part of it"));
+        check(&Text { content: Some("{timestamp}{body}"), ..timed() }, Ok(()));
+        check(&Text { timestamp: Some("json:/time"), ..plain() }, Ok(()));
+        check(&Text { syntax: vec!["{timestamp}:{sig}"], ..plain() }, Err("not part of it"));
+    }
+
+    #[test]
+    fn texts_that_mean_nothing_are_refused() {
+        let sig = vec!["header:Sig"];
+        let plain = || Text { sig: sig.clone(), ..Text::default() };
+        check(&Text::default(), Err("location"));
+        check(&Text { alg: Some("hmac-md5"), ..plain() }, Err("algorithm"));
+        check(&Text { encoding: Some("base32"), ..plain() }, Err("encoding"));
+        check(&Text { unit: Some("h"), ..plain() }, Err("unit"));
+        check(&Text { key: Some("rot13"), ..plain() }, Err("filter"));
+    }
+
+    #[test]
+    fn forms_are_shown_to_operators() {
+        let text = Text {
+            sig: vec!["header:Sig"],
+            syntax: vec!["t={timestamp}", "v1={sig}"],
+            list: Some(","),
+            content: Some("{timestamp}.{body}"),
+            ..Text::default()
+        };
+        assert_eq!(Scheme::new(&text, &mut Fields::default()).unwrap().form(), "t=<timestamp>,v1=<hex>");
+    }
+}
