@@ -1,1 +1,148 @@
-//! The admin listener: API, health.
+//! The admin API: the same views over HTTP that the command line shows, and what operators change.
+//!
+//! `view` reads and `actions` changes; `server` is the edge to actix-web, and `guard` decides who may
+//! talk to it at all. Deliveries never come through here, and no secret leaves but by `reveal`, which
+//! is audited. Whatever an operator changes is a record of the log first.
+
+mod actions;
+mod guard;
+mod problem;
+mod query;
+mod replays;
+mod server;
+mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use problem::{MEDIA_TYPE, Problem};
+pub use query::{LIMIT_MAX, Query, parse_time};
+pub use server::configure;
+pub use view::{EventFilter, View};
+
+use self::guard::Guard;
+use self::replays::Replays;
+use crate::catalog::ProviderCatalog;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::event::{Timestamp, TriggerId};
+use crate::event_log::Log;
+use crate::secrets::{Secret, Vault};
+
+/// The topic of what operators did.
+pub const AUDIT_ADMIN: &str = "audit.admin";
+
+/// What only the running server knows and can do; `app` implements it over the provider actors.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Returns the state of every trigger.
+    fn triggers(&self) -> Vec<TriggerStatus>;
+
+    /// Changes a trigger; returns when the change is on the device and in force.
+    ///
+    /// # Errors
+    ///
+    /// If the log does not take it, or the provider's actor is not there.
+    async fn change_trigger(&self, id: &TriggerId, change: TriggerChange) -> anyhow::Result<()>;
+
+    /// Says that a secret of the store was set or removed: whoever uses it resolves it anew.
+    async fn secret_changed(&self, name: &str);
+}
+
+/// A trigger as its actor publishes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriggerStatus {
+    /// Its id.
+    pub id: TriggerId,
+    /// Why it could not be activated, if so.
+    pub failed: Option<String>,
+    /// Deliveries stored since the start.
+    pub accepted: u64,
+    /// Duplicates met since the start.
+    pub duplicates: u64,
+    /// Deliveries refused since the start.
+    pub rejected: u64,
+    /// When the last delivery was stored.
+    pub last_accepted_at: Option<Timestamp>,
+    /// How often its provider's actor was rebuilt.
+    pub rebuilds: u64,
+}
+
+/// What an operator changes about a trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerChange {
+    /// Take deliveries and hold them.
+    Pause,
+    /// Start what was held, and runs from now on.
+    Resume,
+    /// Let an unsigned handshake teach the secret until then.
+    Arm(Timestamp),
+}
+
+/// What the admin API stands on.
+pub struct Parts {
+    /// The log.
+    pub log: Log,
+    /// The time.
+    pub clock: Clock,
+    /// The providers.
+    pub catalog: ProviderCatalog,
+    /// The configuration in effect.
+    pub config: Arc<Config>,
+    /// The running server.
+    pub runtime: Arc<dyn Runtime>,
+    /// Seals and opens secrets.
+    pub vault: Arc<Vault>,
+    /// The token that callers must show; must be there unless the listener is on loopback.
+    pub token: Option<Secret>,
+    /// The address of the admin listener.
+    pub address: SocketAddr,
+}
+
+/// The admin API's state. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminState(Arc<Inner>);
+
+struct Inner {
+    view: View,
+    config: Arc<Config>,
+    runtime: Arc<dyn Runtime>,
+    vault: Arc<Vault>,
+    guard: Guard,
+    replays: Replays,
+}
+
+impl AdminState {
+    /// Puts the state together.
+    ///
+    /// # Panics
+    ///
+    /// If the listener is not on loopback and there is no token; configuration refuses that.
+    pub fn new(parts: Parts) -> Self {
+        assert!(
+            parts.token.is_some() || parts.address.ip().is_loopback(),
+            "an open admin listener has a token"
+        );
+        Self(Arc::new(Inner {
+            guard: Guard::new(parts.token, &parts.config.server.admin_names),
+            view: View {
+                log: parts.log,
+                clock: parts.clock,
+                catalog: parts.catalog,
+                config: Some(Arc::clone(&parts.config)),
+                runtime: Some(Arc::clone(&parts.runtime)),
+            },
+            config: parts.config,
+            runtime: parts.runtime,
+            vault: parts.vault,
+            replays: Replays,
+        }))
+    }
+
+    /// Returns what can be read.
+    pub fn view(&self) -> &View {
+        &self.0.view
+    }
+}

@@ -248,9 +248,10 @@ impl<'a> Node<'a> {
         self.findings.warnings.borrow_mut().push((warning, self.span.len()));
     }
 
-    /// Hides the value in every snippet.
-    pub(super) fn hide(&self) {
+    /// Reports what is risky without showing the value.
+    pub(super) fn risky_secret(&self, message: impl Display, remedy: impl Display) {
         self.findings.mask(self.span.clone());
+        self.risky(message, remedy);
     }
 
     fn report(&self, message: impl Display, remedy: impl Display, nearest: Option<String>, show: bool) {

@@ -290,7 +290,6 @@ impl Reader<'_> {
 
     /// Reads one secret reference; a list is refused.
     pub(super) fn one_secret(&self, node: &Node<'_>) -> Option<SecretRef> {
-        node.hide();
         if node.is_array() {
             node.wrong_secret("one secret is wanted here, not a list", "name a single reference");
             return None;
@@ -300,7 +299,6 @@ impl Reader<'_> {
 
     /// Reads a secret reference or a list of them.
     pub(super) fn secrets(&self, node: &Node<'_>) -> Option<Vec<SecretRef>> {
-        node.hide();
         if node.is_string() {
             return Some(vec![self.secret(node)?]);
         }
@@ -337,19 +335,19 @@ impl Reader<'_> {
             }
         };
         match &found {
-            SecretRef::Literal(_) => node.risky(
+            SecretRef::Literal(_) => node.risky_secret(
                 "a literal secret stands in the configuration",
                 "fit for examples and tests only: refer to it with \"env:NAME\", \"file:PATH\" or \"store:NAME\"",
             ),
             SecretRef::Env(name) if self.scope == Scope::Full && !self.knowledge.env_is_set(name) => {
-                node.wrong_secret(
+                node.wrong(
                     format!("the environment variable {name} is not set"),
                     format!("set it before hookkeeper starts: export {name}=…"),
                 );
             }
             SecretRef::File(path) if self.scope == Scope::Full => {
                 if let Err(reason) = self.knowledge.try_file(path) {
-                    node.wrong_secret(
+                    node.wrong(
                         format!("cannot read {}: {reason}", path.display()),
                         "create the file, readable by hookkeeper's user alone",
                     );

@@ -1,0 +1,324 @@
+//! What operators change. Each action is a record of the log, and beside it a line of `audit.admin`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::query::Query;
+use super::server::blocking;
+use super::view::{event_id, run_id, shown};
+use super::{AUDIT_ADMIN, AdminState, Problem, TriggerChange, replays};
+use crate::config::{is_store_name, parse_duration};
+use crate::event::{FunctionId, RunId, RunState, TriggerId};
+use crate::event_log::record::{Audit, Controlled, Record, RunAction, Sealed, Switch, Switched};
+use crate::secrets::Secret;
+
+/// How long a trigger is armed where nothing is said.
+const ARM_DEFAULT: &str = "10m";
+/// Longest that a trigger may be armed, in seconds.
+const ARM_S_MAX: u64 = 24 * 60 * 60;
+/// Runs that are purged with one append.
+const PURGE_BATCH: usize = 200;
+/// Longest secret that is kept, in bytes.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// A request to change something.
+pub(super) struct Act<'a> {
+    pub(super) method: &'a str,
+    pub(super) parts: &'a [&'a str],
+    pub(super) query: &'a Query,
+    pub(super) body: Value,
+    pub(super) peer: Option<IpAddr>,
+}
+
+/// What was done.
+pub(super) struct Done {
+    pub(super) status: u16,
+    pub(super) value: Value,
+}
+
+fn ok(value: Value) -> Result<Done, Problem> {
+    Ok(Done { status: 200, value })
+}
+
+/// Returns the methods with which a path changes something; empty for a path that changes nothing.
+pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
+    match parts {
+        ["events", _, "replay"]
+        | ["runs", _, "cancel" | "retry"]
+        | ["dead-letters", "replay"]
+        | ["triggers", _, "pause" | "resume" | "arm"]
+        | ["functions", _, "pause" | "resume"]
+        | ["replays"]
+        | ["replays", _, "cancel"] => &["POST"],
+        ["secrets", .., last] if *last == "reveal" && parts.len() > 2 => &["POST"],
+        ["dead-letters"] | ["dead-letters", _] => &["DELETE"],
+        ["secrets", .., last] if *last != "sealed" => &["PUT", "DELETE"],
+        _ => &[],
+    }
+}
+
+/// Tells whether a path that changes something cannot be read.
+pub(super) fn is_write_only(parts: &[&str]) -> bool {
+    !methods(parts).is_empty() && !matches!(parts, ["replays"] | ["dead-letters"] | ["dead-letters", _])
+        || parts == ["dead-letters", "replay"]
+}
+
+/// Does what a request asks for.
+///
+/// # Errors
+///
+/// If it makes no sense, the thing is not there or not in a state for it, or the log does not take it.
+pub(super) async fn act(state: &AdminState, act: Act<'_>) -> Result<Done, Problem> {
+    if act.parts != ["dead-letters"] {
+        act.query.only(&[])?;
+    }
+    match (act.method, act.parts) {
+        ("POST", ["events", id, "replay"]) => replays::replay_one(state, event_id(id)?, &act).await,
+        ("POST", ["replays"]) => replays::start(state, &act).await,
+        ("POST", ["replays", id, "cancel"]) => {
+            let cancelled = state.0.replays.cancel(id)?;
+            audit(state, &act, None, "replay_cancelled", id).await?;
+            ok(cancelled)
+        }
+        ("POST", ["runs", id, "cancel"]) => control(state, &act, run_id(id)?, RunAction::Cancel).await,
+        ("POST", ["runs", id, "retry"]) => control(state, &act, run_id(id)?, RunAction::Retry).await,
+        ("POST", ["dead-letters", "replay"]) => replays::replay_dead(state, &act).await,
+        ("DELETE", ["dead-letters"]) => purge_all(state, &act).await,
+        ("DELETE", ["dead-letters", id]) => control(state, &act, run_id(id)?, RunAction::Purge).await,
+        ("POST", ["triggers", id, action]) => trigger(state, &act, id, action).await,
+        ("POST", ["functions", id, action]) => function(state, &act, id, *action == "pause").await,
+        ("POST", ["secrets", name @ .., "reveal"]) => reveal(state, &act, &name.join("/")).await,
+        ("PUT", ["secrets", name @ ..]) => set_secret(state, &act, &name.join("/")).await,
+        ("DELETE", ["secrets", name @ ..]) => remove_secret(state, &act, &name.join("/")).await,
+        _ => Err(Problem::new(404, "not_found", "there is no such path; see the list at /api/v1")),
+    }
+}
+
+/// Reads the body's fields; unknown ones are refused.
+pub(super) fn fields<T: DeserializeOwned>(body: &Value) -> Result<T, Problem> {
+    T::deserialize(body).map_err(|error| Problem::bad("invalid_body", error.to_string()))
+}
+
+/// The body of an action that takes nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Returns the line of `audit.admin` for an action.
+fn audit_line(
+    state: &AdminState,
+    act: &Act<'_>,
+    trigger_id: Option<TriggerId>,
+    code: &str,
+    detail: impl std::fmt::Display,
+) -> Record {
+    Record::Audit(Audit {
+        topic: AUDIT_ADMIN.to_owned(),
+        at: state.view().clock.now(),
+        trigger_id,
+        peer: act.peer,
+        code: code.to_owned(),
+        detail: detail.to_string(),
+        count: 1,
+    })
+}
+
+/// Writes a line of `audit.admin`, and sees it on the device.
+pub(super) async fn audit(
+    state: &AdminState,
+    act: &Act<'_>,
+    trigger_id: Option<TriggerId>,
+    code: &str,
+    detail: impl std::fmt::Display,
+) -> Result<(), Problem> {
+    let line = audit_line(state, act, trigger_id, code, detail);
+    Ok(state.view().log.append_durable(vec![line]).await.map(drop)?)
+}
+
+async fn control(state: &AdminState, act: &Act<'_>, id: RunId, action: RunAction) -> Result<Done, Problem> {
+    fields::<Nothing>(&act.body)?;
+    let view = state.view();
+    let (reader, wanted) = (view.clone(), id.clone());
+    let run = blocking(move || reader.find_run(&wanted)).await?;
+    let (code, allowed) = match action {
+        RunAction::Cancel => ("run_cancelled", !run.state.is_final()),
+        RunAction::Retry => {
+            let again = matches!(run.state, RunState::Dead | RunState::Cancelled);
+            ("run_retried", again || matches!(run.state, RunState::Pending | RunState::Waiting))
+        }
+        RunAction::Purge => ("run_purged", run.state == RunState::Dead),
+    };
+    if !allowed {
+        return Err(Problem::conflict(
+            "wrong_state",
+            format!("the run is {}: this does not apply to it", run.state),
+        ));
+    }
+    let controlled = Controlled { run: id.clone(), at: view.clock.now(), action };
+    let line = audit_line(state, act, Some(run.trigger_id), code, &id);
+    view.log.append_durable(vec![Record::Controlled(controlled), line]).await?;
+    let (reader, query) = (view.clone(), Query::default());
+    ok(blocking(move || reader.get(&format!("runs/{id}"), &query)).await?)
+}
+
+async fn purge_all(state: &AdminState, act: &Act<'_>) -> Result<Done, Problem> {
+    fields::<Nothing>(&act.body)?;
+    let filters = ["function", "trigger", "since", "until"];
+    act.query.only(&[filters.as_slice(), &["all"]].concat())?;
+    if !act.query.flag("all")? && !filters.iter().any(|name| act.query.text(name).is_some()) {
+        return Err(Problem::bad(
+            "missing_filter",
+            "name what to purge (function, trigger, since, until), or all=true",
+        ));
+    }
+    let view = state.view();
+    let (mut purged, mut cursor) = (0_usize, None);
+    loop {
+        let (reader, query, from) = (view.clone(), act.query.clone(), cursor);
+        let (letters, next) = blocking(move || reader.dead(&query, from.as_ref(), PURGE_BATCH)).await?;
+        let at = view.clock.now();
+        let purge = |run: crate::event_log::Run| {
+            Record::Controlled(Controlled { run: run.id, at, action: RunAction::Purge })
+        };
+        let records: Vec<_> = letters.into_iter().map(purge).collect();
+        if !records.is_empty() {
+            purged += records.len();
+            view.log.append_durable(records).await?;
+        }
+        match next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    audit(state, act, None, "dead_letters_purged", format_args!("{purged} ({})", act.query.to_url())).await?;
+    ok(json!({"purged": purged}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arm {
+    #[serde(rename = "for")]
+    duration: Option<String>,
+}
+
+async fn trigger(state: &AdminState, act: &Act<'_>, id: &str, action: &str) -> Result<Done, Problem> {
+    let not_found = || Problem::not_found("trigger", shown(id));
+    let id: TriggerId = id.parse().map_err(|_| not_found())?;
+    let trigger = state.0.config.trigger(&id).ok_or_else(not_found)?;
+    let (change, code) = match action {
+        "arm" => {
+            let asked: Arm = fields(&act.body)?;
+            let entry = state.view().catalog.get(trigger.provider.as_str());
+            if !entry.is_some_and(|entry| entry.secrets.iter().any(|secret| secret.learned)) {
+                let detail = format!(
+                    "no handshake of {} brings a secret: there is nothing to arm for",
+                    trigger.provider
+                );
+                return Err(Problem::conflict("nothing_to_learn", detail));
+            }
+            let duration = asked.duration.as_deref().unwrap_or(ARM_DEFAULT);
+            let duration = parse_duration(duration).filter(|it| (1..=ARM_S_MAX).contains(&it.as_secs()));
+            let duration =
+                duration.ok_or_else(|| Problem::bad("invalid_body", "`for`: a duration, 1s to 1d"))?;
+            let until = state.view().clock.now().checked_add(duration);
+            let until = until.map_err(|error| Problem::internal(&error))?;
+            (TriggerChange::Arm(until), "trigger_armed")
+        }
+        other => {
+            fields::<Nothing>(&act.body)?;
+            if other == "pause" {
+                (TriggerChange::Pause, "trigger_paused")
+            } else {
+                (TriggerChange::Resume, "trigger_resumed")
+            }
+        }
+    };
+    let changed = state.0.runtime.change_trigger(&id, change).await;
+    changed.map_err(|error| Problem::internal(&format_args!("{error:#}")))?;
+    audit(state, act, Some(id.clone()), code, &id).await?;
+    let (reader, query) = (state.view().clone(), Query::default());
+    ok(blocking(move || reader.get(&format!("triggers/{id}"), &query)).await?)
+}
+
+async fn function(state: &AdminState, act: &Act<'_>, id: &str, paused: bool) -> Result<Done, Problem> {
+    fields::<Nothing>(&act.body)?;
+    let not_found = || Problem::not_found("function", shown(id));
+    let id: FunctionId = id.parse().map_err(|_| not_found())?;
+    state.0.config.function(&id).ok_or_else(not_found)?;
+    let switch = Switch::FunctionPaused(id.clone(), paused);
+    let code = if paused { "function_paused" } else { "function_resumed" };
+    let switched = Record::Switched(Switched { at: state.view().clock.now(), switch });
+    let line = audit_line(state, act, None, code, &id);
+    state.view().log.append_durable(vec![switched, line]).await?;
+    let (reader, query) = (state.view().clone(), Query::default());
+    ok(blocking(move || reader.get(&format!("functions/{id}"), &query)).await?)
+}
+
+/// Opens a secret that is kept, for instance a captured handshake token: the one way by which one leaves.
+async fn reveal(state: &AdminState, act: &Act<'_>, name: &str) -> Result<Done, Problem> {
+    fields::<Nothing>(&act.body)?;
+    let sealed = state.view().log.state().sealed(name).filter(|sealed| !sealed.is_empty());
+    let sealed = sealed.ok_or_else(|| Problem::not_found("secret", shown(name)))?;
+    let (vault, owned) = (Arc::clone(&state.0.vault), name.to_owned());
+    let secret = blocking(move || {
+        vault
+            .unseal(&owned, &sealed)
+            .map_err(|error| Problem::new(409, "sealed_otherwise", error.to_string()))
+    })
+    .await?;
+    // No secret leaves before the device has the line that says so.
+    audit(state, act, None, "secret_revealed", name).await?;
+    ok(json!({"name": name, "value": String::from_utf8_lossy(secret.expose())}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetSecret {
+    value: String,
+}
+
+async fn set_secret(state: &AdminState, act: &Act<'_>, name: &str) -> Result<Done, Problem> {
+    if !is_store_name(name) {
+        let detail =
+            "a secret's name has letters, digits, `_`, `-`, `.` and `/`, and begins with a letter or digit";
+        return Err(Problem::bad("invalid_name", detail));
+    }
+    // Serde's own text might repeat the value.
+    let given = SetSecret::deserialize(&act.body);
+    let given =
+        given.map_err(|_| Problem::bad("invalid_body", "send {\"value\": \"…\"} and nothing else"))?;
+    let secret = Secret::new(given.value);
+    if secret.is_blank() || secret.expose().len() > SECRET_BYTES_MAX {
+        return Err(Problem::bad("invalid_body", "`value`: 1 byte to 64 KiB, not blank"));
+    }
+    let (vault, owned) = (Arc::clone(&state.0.vault), name.to_owned());
+    let sealed =
+        blocking(move || vault.seal(&owned, &secret).map_err(|error| Problem::internal(&error))).await?;
+    keep(state, act, name, sealed, "secret_set").await
+}
+
+async fn remove_secret(state: &AdminState, act: &Act<'_>, name: &str) -> Result<Done, Problem> {
+    fields::<Nothing>(&act.body)?;
+    if state.view().log.state().sealed(name).is_none_or(|sealed| sealed.is_empty()) {
+        return Err(Problem::not_found("secret", shown(name)));
+    }
+    keep(state, act, name, bytes::Bytes::new(), "secret_removed").await
+}
+
+async fn keep(
+    state: &AdminState,
+    act: &Act<'_>,
+    name: &str,
+    sealed: bytes::Bytes,
+    code: &str,
+) -> Result<Done, Problem> {
+    let record = Record::Sealed(Sealed { name: name.to_owned(), at: state.view().clock.now(), sealed });
+    let line = audit_line(state, act, None, code, name);
+    state.view().log.append_durable(vec![record, line]).await?;
+    state.0.runtime.secret_changed(name).await;
+    ok(json!({"name": name}))
+}

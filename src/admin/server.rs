@@ -1,0 +1,250 @@
+//! The edge to actix-web: reads requests, asks `view` or `actions`, writes answers.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName};
+use actix_web::web::{self, Bytes, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::actions::{self, Act, Done};
+use super::guard::Caller;
+use super::query::Query;
+use super::view::{PATHS, event_id};
+use super::{AdminState, MEDIA_TYPE, Problem};
+use crate::config::parse_duration;
+use crate::event_log::Condition;
+
+/// Largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest that a request may wait for events that are not there yet.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Where the API begins.
+const BASE: &str = "/api/v1";
+
+/// Registers the admin API as everything that an application answers.
+pub fn configure(state: AdminState) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.app_data(web::Data::new(state)).default_service(web::to(handle));
+    }
+}
+
+async fn handle(request: HttpRequest, payload: Payload, state: web::Data<AdminState>) -> HttpResponse {
+    match answer(&request, payload, &state).await {
+        Ok(answer) => answer,
+        Err(problem) => problem_response(&problem),
+    }
+}
+
+fn problem_response(problem: &Problem) -> HttpResponse {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    response
+        .insert_header((header::CONTENT_TYPE, MEDIA_TYPE))
+        .insert_header((header::CACHE_CONTROL, "no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.insert_header((header::RETRY_AFTER, "5"));
+    }
+    response.body(problem.to_json().to_string())
+}
+
+fn json_response(status: StatusCode, value: &Value) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(value.to_string())
+}
+
+async fn answer(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &AdminState,
+) -> Result<HttpResponse, Problem> {
+    let of = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let raw_path = request.path();
+    let caller = Caller {
+        method: request.method().as_str(),
+        path: raw_path,
+        host: of(header::HOST),
+        origin: of(header::ORIGIN),
+        sec_fetch_site: of(HeaderName::from_static("sec-fetch-site")),
+        authorization: of(header::AUTHORIZATION),
+    };
+    // A body is read before anything is answered, so that the connection stays usable.
+    let body = read_body(payload).await;
+    state.0.guard.check(caller)?;
+    let body = body?;
+    let path = percent_encoding::percent_decode_str(raw_path).decode_utf8();
+    let path = path.map_err(|_| Problem::bad("invalid_path", "the path is not UTF-8"))?;
+
+    let reads = matches!(caller.method, "GET" | "HEAD");
+    match path.trim_end_matches('/') {
+        "/healthz" if reads => Ok(json_response(StatusCode::OK, &json!({"status": "ok"}))),
+        "/readyz" if reads => Ok(ready(state)),
+        "" if reads => {
+            let text = "hookkeeper's admin API: see /api/v1\n";
+            Ok(HttpResponse::Ok()
+                .insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"))
+                .body(text))
+        }
+        BASE if reads => Ok(json_response(StatusCode::OK, &json!({"paths": PATHS}))),
+        "/healthz" | "/readyz" | "" | BASE => Ok(method_not_allowed(&["GET", "HEAD"])),
+        path => match path.strip_prefix(BASE).and_then(|rest| rest.strip_prefix('/')) {
+            Some(path) => api(request, path, &body, state).await,
+            None => Err(Problem::new(404, "not_found", "there is no such path; the API is at /api/v1")),
+        },
+    }
+}
+
+async fn api(
+    request: &HttpRequest,
+    path: &str,
+    body: &Bytes,
+    state: &AdminState,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(request.query_string())?;
+    let method = request.method().as_str();
+    let parts: Vec<&str> = path.split('/').collect();
+    if matches!(method, "GET" | "HEAD") {
+        if actions::is_write_only(&parts) {
+            return Ok(method_not_allowed(actions::methods(&parts)));
+        }
+        return match parts.as_slice() {
+            ["events", id, "body"] => raw_body(state, id, &query).await,
+            ["replays"] => query.only(&[]).map(|()| json_response(StatusCode::OK, &state.0.replays.list())),
+            ["replays", id] => {
+                query.only(&[])?;
+                Ok(json_response(StatusCode::OK, &state.0.replays.get(id)?))
+            }
+            _ => read(state, path, query).await,
+        };
+    }
+    let allowed = actions::methods(&parts);
+    if !allowed.contains(&method) {
+        // What cannot be read either is not there at all.
+        if allowed.is_empty() {
+            read(state, path, query).await?;
+        }
+        let reads: &[&str] = if actions::is_write_only(&parts) { &[] } else { &["GET", "HEAD"] };
+        return Ok(method_not_allowed(&[reads, allowed].concat()));
+    }
+    let act = Act {
+        method,
+        parts: &parts,
+        query: &query,
+        body: json_body(request, body)?,
+        peer: request.peer_addr().map(|address| address.ip()),
+    };
+    let Done { status, value } = actions::act(state, act).await?;
+    Ok(json_response(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), &value))
+}
+
+fn method_not_allowed(allowed: &[&str]) -> HttpResponse {
+    let allowed = allowed.join(", ");
+    let problem = Problem::new(405, "method_not_allowed", format!("this path takes {allowed}"));
+    let mut response = problem_response(&problem);
+    if let Ok(value) = header::HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+fn ready(state: &AdminState) -> HttpResponse {
+    let health = state.view().log.health();
+    let (status, word) = match health.condition {
+        Condition::Ok => (StatusCode::OK, "ok"),
+        Condition::Full => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+        Condition::Failing(_) => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
+    };
+    json_response(status, &json!({"status": word}))
+}
+
+/// Reads a view on a thread where blocking is fine.
+async fn read(state: &AdminState, path: &str, query: Query) -> Result<HttpResponse, Problem> {
+    let (mut query, wait) = take_wait(query)?;
+    let deadline = tokio::time::Instant::now() + wait;
+    let mut tail = state.view().log.tail();
+    loop {
+        tail.borrow_and_update();
+        let (view, owned_path, owned_query) = (state.view().clone(), path.to_owned(), query.clone());
+        let value = blocking(move || view.get(&owned_path, &owned_query)).await?;
+        let empty = value["items"].as_array().is_some_and(Vec::is_empty);
+        if wait.is_zero() || !empty || tokio::time::timeout_at(deadline, tail.changed()).await.is_err() {
+            return Ok(json_response(StatusCode::OK, &value));
+        }
+        // What was looked at in vain need not be looked at again.
+        if let Some(next) = value["next_cursor"].as_str() {
+            query.set("after", next);
+        }
+    }
+}
+
+/// Takes the parameter `wait` out, which only makes sense for events `after` a position.
+fn take_wait(query: Query) -> Result<(Query, Duration), Problem> {
+    let Some(text) = query.text("wait") else { return Ok((query, Duration::ZERO)) };
+    let wait = parse_duration(text).filter(|wait| *wait <= WAIT_MAX);
+    let wait = wait.filter(|_| query.text("after").is_some()).ok_or_else(|| {
+        Problem::bad("invalid_parameter", "parameter `wait`: a duration up to 30s, together with `after`")
+    })?;
+    Ok((query.without("wait"), wait))
+}
+
+/// Runs what reads the store on a thread where blocking is fine.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    web::block(work).await.unwrap_or_else(|error| Err(Problem::internal(&error)))
+}
+
+/// Answers with an event's body, byte for byte, in a way that no browser runs it.
+async fn raw_body(state: &AdminState, id: &str, query: &Query) -> Result<HttpResponse, Problem> {
+    query.only(&[])?;
+    let id = event_id(id)?;
+    let view = state.view().clone();
+    let (body, content_type) = blocking(move || view.body(id)).await?;
+    let content_type = content_type.and_then(|text| header::HeaderValue::from_str(&text).ok());
+    let content_type = content_type.unwrap_or(header::HeaderValue::from_static("application/octet-stream"));
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, content_type))
+        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}\"")))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(body))
+}
+
+async fn read_body(mut payload: Payload) -> Result<Bytes, Problem> {
+    let mut body = web::BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk =
+            chunk.map_err(|error| Problem::bad("invalid_body", format!("the body ended early: {error}")))?;
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(Problem::new(413, "body_too_large", "a request's body has at most 1 MiB"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Reads a JSON body; an absent one is an empty object.
+fn json_body(request: &HttpRequest, body: &Bytes) -> Result<Value, Problem> {
+    if body.is_empty() {
+        return Ok(json!({}));
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(415, "unsupported_media_type", "send JSON as application/json"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::bad(
+            "invalid_json",
+            format!("the body is not JSON: line {}, column {}", error.line(), error.column()),
+        )
+    })
+}

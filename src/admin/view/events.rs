@@ -1,0 +1,255 @@
+//! Events: list, one, its body.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{View, page};
+use crate::admin::Problem;
+use crate::admin::query::Query;
+use crate::event::{EventId, EventState, Position, StoredEvent, Timestamp};
+use crate::event_log::{Error, EventScan, Log};
+use crate::subscription::Glob;
+
+/// Most events that one page looks at.
+const SCAN_MAX: usize = 20_000;
+/// Largest body that stands in an event's JSON; a larger one is had on its own.
+const SHOWN_BODY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The parameters of a listing of events.
+pub(in crate::admin) const PARAMETERS: [&str; 7] =
+    ["trigger", "provider", "kind", "state", "since", "until", "text"];
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    trigger: Option<String>,
+    provider: Option<String>,
+    kind: Option<Glob>,
+    state: Option<EventState>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    text: Option<String>,
+}
+
+impl EventFilter {
+    /// Reads a filter from a request's parameters.
+    ///
+    /// # Errors
+    ///
+    /// If a parameter makes no sense.
+    pub fn of(query: &Query, now: Timestamp) -> Result<Self, Problem> {
+        let owned = |name: &str| query.text(name).map(str::to_owned);
+        Ok(Self {
+            trigger: owned("trigger"),
+            provider: owned("provider"),
+            kind: query.text("kind").map(Glob::new),
+            state: query.get("state")?,
+            since: query.time("since", now)?,
+            until: query.time("until", now)?,
+            text: query.text("text").map(str::to_ascii_lowercase),
+        })
+    }
+
+    /// Tells whether the filter asks for nothing in particular.
+    pub fn is_empty(&self) -> bool {
+        self.trigger.is_none()
+            && self.provider.is_none()
+            && self.kind.is_none()
+            && self.state.is_none()
+            && self.since.is_none()
+            && self.until.is_none()
+            && self.text.is_none()
+    }
+
+    /// Returns the earliest time wanted.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    /// Returns the time before which events are wanted.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// Tells whether an event is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If the state of its runs cannot be read.
+    pub fn wants(&self, log: &Log, event: &StoredEvent) -> Result<bool, Error> {
+        let content = &event.content;
+        let plain = self.trigger.as_ref().is_none_or(|id| content.trigger_id.as_str() == id)
+            && self.provider.as_ref().is_none_or(|id| content.provider.as_str() == id)
+            && self.kind.as_ref().is_none_or(|glob| glob.matches(&content.kind))
+            && self.since.is_none_or(|since| content.received_at >= since)
+            && self.until.is_none_or(|until| content.received_at < until)
+            && self.text.as_ref().is_none_or(|text| has_text(event, text));
+        match self.state {
+            Some(state) if plain => Ok(log.state().event_state(event.id)? == state),
+            _ => Ok(plain),
+        }
+    }
+}
+
+/// Tells whether a lower-case text occurs in what an event says, whatever its case. Spooled bodies are not searched.
+fn has_text(event: &StoredEvent, text: &str) -> bool {
+    let content = &event.content;
+    let within = |bytes: &[u8]| contains_ignoring_case(bytes, text.as_bytes());
+    let body = match &content.body {
+        crate::event::Body::Inline(bytes) => bytes.as_ref(),
+        crate::event::Body::Spooled(_) => &[],
+    };
+    within(body)
+        || within(content.kind.as_bytes())
+        || within(content.url.as_bytes())
+        || content.dedupe_key.as_ref().is_some_and(|key| within(key.as_bytes()))
+        || content.headers.iter().any(|(_, value)| within(value))
+}
+
+fn contains_ignoring_case(haystack: &[u8], lower_needle: &[u8]) -> bool {
+    lower_needle.is_empty()
+        || haystack.windows(lower_needle.len()).any(|window| window.eq_ignore_ascii_case(lower_needle))
+}
+
+impl View {
+    /// Lists events, newest first; with `after`, oldest first from that position on.
+    pub(super) fn events(&self, query: &Query) -> Result<Value, Problem> {
+        query.only(&[PARAMETERS.as_slice(), &["limit", "cursor", "after"]].concat())?;
+        let filter = EventFilter::of(query, self.clock.now())?;
+        let scan = EventScan { limit: query.limit()?, scan_max: SCAN_MAX };
+        let mut failure = None;
+        let mut oldest_ms = u64::MAX;
+        let wanted = |event: &StoredEvent| {
+            oldest_ms = oldest_ms.min(event.id.time_ms());
+            filter.wants(&self.log, event).unwrap_or_else(|error| {
+                failure.get_or_insert(error);
+                false
+            })
+        };
+        let mut found = match (query.get::<Position>("after")?, query.get::<Position>("cursor")?) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::bad("invalid_parameter", "use `cursor` or `after`, not both"));
+            }
+            (Some(after), None) => {
+                let mut page = self.log.events_after(Some(after), scan, wanted)?;
+                // Who follows the log goes on from here, also at its end.
+                page.next = page.next.or(page.items.last().map(|event| event.id.position())).or(Some(after));
+                page
+            }
+            (None, cursor) => {
+                let start =
+                    cursor.map_or_else(|| self.position_at(filter.until), |cursor| Ok(Some(cursor)))?;
+                self.log.events_before(start, scan, wanted)?
+            }
+        };
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        // Ids are in the order of time: behind an event older than `since` there is nothing wanted. A
+        // request is read before its id is issued, hence the minute.
+        let is_past = |since: Timestamp| (oldest_ms as i64) < since.as_millisecond().saturating_sub(60_000);
+        if query.text("after").is_none() && filter.since.is_some_and(is_past) {
+            found.next = None;
+        }
+        let items: Result<_, Error> = found.items.iter().map(|event| self.event_item(event)).collect();
+        Ok(page(items?, found.next))
+    }
+
+    /// Returns a position after every event received before `until`, found without reading all that is newer.
+    fn position_at(&self, until: Option<Timestamp>) -> Result<Option<Position>, Error> {
+        let Some(until) = until else { return Ok(None) };
+        // An event gets its id at most a request's lifetime after it was received.
+        let until_ms = u64::try_from(until.as_millisecond()).unwrap_or(0).saturating_add(60_000);
+        let (mut low, mut high) = (1, *self.log.tail().borrow() + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.log.frame(middle)? {
+                Some(frame) if frame.time_ms() > until_ms => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        Ok(Some(Position::new(low, 0)))
+    }
+
+    /// Returns an event as listings show it.
+    pub(super) fn event_item(&self, event: &StoredEvent) -> Result<Value, Error> {
+        let content = &event.content;
+        Ok(json!({
+            "id": event.id,
+            "provider": content.provider,
+            "trigger_id": content.trigger_id,
+            "kind": content.kind,
+            "received_at": content.received_at,
+            "occurred_at": content.occurred_at,
+            "dedupe_key": content.dedupe_key,
+            "origin": content.origin,
+            "held": content.held,
+            "state": self.log.state().event_state(event.id)?,
+            "signature_status": content.signature_status,
+            "body_bytes": content.body.len(),
+        }))
+    }
+
+    /// Finds an event.
+    pub(in crate::admin) fn find(&self, id: EventId) -> Result<Arc<StoredEvent>, Problem> {
+        self.log.event(id)?.ok_or_else(|| Problem::not_found("event", id))
+    }
+
+    /// Returns one event: the `TriggerEvent`, with its state and the request.
+    pub(super) fn event(&self, id: EventId) -> Result<Value, Problem> {
+        let event = self.find(id)?;
+        let content = &event.content;
+        let fits = content.body.len() <= SHOWN_BODY_BYTES_MAX;
+        let body = if fits { self.log.body(&event)? } else { Bytes::new() };
+        let mut shown =
+            serde_json::to_value(event.to_trigger_event(&body)).map_err(|error| Problem::internal(&error))?;
+        if !fits {
+            shown["provider_payload"] =
+                json!({"schema": content.schema, "omitted": "the body is large: see body"});
+        }
+        shown["state"] = json!(self.log.state().event_state(id)?);
+        shown["held"] = json!(content.held);
+        let headers =
+            content.headers.iter().map(|(name, value)| json!([name, String::from_utf8_lossy(value)]));
+        shown["request"] = json!({
+            "method": content.method,
+            "url": content.url,
+            "headers": headers.collect::<Vec<_>>(),
+            "body_bytes": content.body.len(),
+        });
+        Ok(shown)
+    }
+
+    /// Returns an event's raw body and its content type.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such event, or its body is gone.
+    pub fn body(&self, id: EventId) -> Result<(Bytes, Option<String>), Problem> {
+        let event = self.find(id)?;
+        let content_type = event.content.header("content-type").map(std::borrow::Cow::into_owned);
+        match self.log.body(&event) {
+            Ok(body) => Ok((body, content_type)),
+            Err(Error::Body { reason, .. }) => Err(Problem::new(
+                410,
+                "body_missing",
+                format!("the body's file is not as it was written: {reason}"),
+            )),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_found_whatever_its_case() {
+        assert!(contains_ignoring_case(b"Hello World", b"lo w"));
+        assert!(contains_ignoring_case(b"", b""));
+        assert!(!contains_ignoring_case(b"Hello", b"hello!"));
+    }
+}

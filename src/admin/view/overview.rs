@@ -1,0 +1,158 @@
+//! Providers, triggers, functions, secrets and health: short listings.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::{View, shown, whole};
+use crate::admin::Problem;
+use crate::config::{Config, Function, Handler, Trigger, format_duration};
+use crate::event::RunState;
+use crate::event_log::Condition;
+
+impl View {
+    fn configured(&self) -> Result<&Config, Problem> {
+        self.config.as_deref().ok_or_else(|| {
+            Problem::new(409, "no_configuration", "this needs the configuration: name it with --config")
+        })
+    }
+
+    /// Lists the providers of the catalogue.
+    pub(super) fn providers(&self) -> Value {
+        let items = self.catalog.list_providers().into_iter().map(|provider| {
+            let triggers = self.config.iter().flat_map(|config| &config.triggers);
+            let own = triggers.filter(|trigger| trigger.provider == provider.id).map(|trigger| &trigger.id);
+            let own: Vec<_> = own.collect();
+            let mut item = json!(provider);
+            item["triggers"] = json!(own);
+            item
+        });
+        whole(items.collect())
+    }
+
+    /// Returns one provider's catalogue entry.
+    pub(super) fn provider(&self, id: &str) -> Result<Value, Problem> {
+        let entry = self.catalog.get(id).ok_or_else(|| Problem::not_found("provider", shown(id)))?;
+        serde_json::to_value(&**entry).map_err(|error| Problem::internal(&error))
+    }
+
+    /// Lists the triggers with their state.
+    pub(super) fn triggers(&self) -> Result<Value, Problem> {
+        let config = self.configured()?;
+        let statuses = self.runtime.as_ref().map(|runtime| runtime.triggers()).unwrap_or_default();
+        let items = config.triggers.iter().map(|trigger| {
+            let mut item = self.trigger_item(config, trigger);
+            let Some(status) = statuses.iter().find(|status| status.id == trigger.id) else { return item };
+            if let Some(reason) = &status.failed {
+                item["state"] = json!("failed");
+                item["reason"] = json!(reason);
+            }
+            item["accepted"] = json!(status.accepted);
+            item["duplicates"] = json!(status.duplicates);
+            item["rejected"] = json!(status.rejected);
+            item["last_accepted_at"] = json!(status.last_accepted_at);
+            item["rebuilds"] = json!(status.rebuilds);
+            item
+        });
+        Ok(whole(items.collect()))
+    }
+
+    fn trigger_item(&self, config: &Config, trigger: &Trigger) -> Value {
+        let state = self.log.state().trigger(&trigger.id);
+        let armed_until = state.armed_until.filter(|until| *until > self.clock.now());
+        let names: Map<String, Value> = trigger
+            .secrets
+            .iter()
+            .map(|(name, list)| {
+                (name.clone(), json!(list.iter().map(ToString::to_string).collect::<Vec<_>>()))
+            })
+            .collect();
+        json!({
+            "id": trigger.id,
+            "provider": trigger.provider,
+            "kind": "webhook",
+            "path": trigger.path,
+            "url": config.server.public_url.as_ref().map(|base| format!("{base}{}", trigger.path)),
+            "state": if state.paused { "paused" } else { "active" },
+            "armed_until": armed_until,
+            "secrets": names,
+            "dedupe_window": format_duration(trigger.dedupe_window),
+        })
+    }
+
+    /// Lists the functions with their state and the sums of their runs.
+    pub(super) fn functions(&self) -> Result<Value, Problem> {
+        let config = self.configured()?;
+        let counts = self.log.state().counts();
+        let items = config.functions.iter().map(|function| {
+            let mut item = self.function_item(function);
+            let of = counts.runs.get(&function.id);
+            let count = |state| of.and_then(|runs| runs.get(&state)).copied().unwrap_or(0);
+            let runs: Map<String, Value> =
+                RunState::ALL.into_iter().map(|state| (state.to_string(), json!(count(state)))).collect();
+            item["runs"] = Value::Object(runs);
+            item
+        });
+        Ok(whole(items.collect()))
+    }
+
+    fn function_item(&self, function: &Function) -> Value {
+        let state = self.log.state().function(&function.id);
+        let handler = match &function.handler {
+            Handler::Http { url } => json!({"http": url}),
+            Handler::Exec { command, env } => json!({"exec": command, "env": env}),
+        };
+        let word = match (state.paused, state.open_until) {
+            (true, _) => "paused",
+            (false, Some(_)) => "broken",
+            (false, None) => "active",
+        };
+        json!({
+            "id": function.id,
+            "on": function.on,
+            "events": function.events,
+            "when": function.when,
+            "handler": handler,
+            "timeout": format_duration(function.timeout),
+            "retry": {"attempts": function.retry.attempts, "backoff": function.retry.backoff.as_str()},
+            "concurrency": {"limit": function.concurrency.limit, "key": function.concurrency.key},
+            "state": word,
+            "breaker": {"open_until": state.open_until, "opened": state.opened},
+        })
+    }
+
+    /// Lists the names of the secrets that are kept sealed.
+    pub(super) fn secrets(&self) -> Value {
+        whole(self.log.state().sealed_names().into_iter().map(|name| json!({"name": name})).collect())
+    }
+
+    /// Returns a secret as it is kept: sealed. Only who has the master key can open it.
+    pub(super) fn sealed(&self, name: &str) -> Result<Value, Problem> {
+        let sealed = self.log.state().sealed(name).filter(|sealed| !sealed.is_empty());
+        let sealed = sealed.ok_or_else(|| Problem::not_found("secret", shown(name)))?;
+        Ok(json!({"name": name, "sealed_base64": STANDARD.encode(sealed)}))
+    }
+
+    /// Returns the log's condition and gauges.
+    pub(in crate::admin) fn health(&self) -> Value {
+        let health = self.log.health();
+        let (condition, reason) = match &health.condition {
+            Condition::Ok => ("ok", None),
+            Condition::Full => ("full", Some("the disk of the data folder is full")),
+            Condition::Failing(reason) => ("failing", Some(reason.as_str())),
+        };
+        let counts = self.log.state().counts();
+        json!({
+            "condition": condition,
+            "reason": reason,
+            "frames": health.frames,
+            "unfolded": health.unfolded,
+            "flushes": health.flushes,
+            "bytes": health.bytes,
+            "queue_bytes": health.queue_bytes,
+            "blobs": health.blobs,
+            "events": counts.events,
+            "duplicates": counts.duplicates,
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! The log itself: topics and their records.
+
+use serde_json::{Value, json};
+
+use super::{View, page, whole};
+use crate::admin::Problem;
+use crate::admin::query::Query;
+use crate::event::Position;
+use crate::event_log::record::{Cause, NewRun, Next, Record, Start, Switch};
+
+impl View {
+    /// Lists the topics.
+    pub(super) fn topics(&self) -> Result<Value, Problem> {
+        Ok(whole(self.log.topics()?.into_iter().map(|topic| json!({"topic": topic})).collect()))
+    }
+
+    /// Reads a topic, oldest first, after a position.
+    pub(super) fn topic(&self, topic: &str, query: &Query) -> Result<Value, Problem> {
+        query.only(&["after", "cursor", "limit"])?;
+        let after = query.get::<Position>("cursor")?.or(query.get::<Position>("after")?);
+        let found = self.log.read_topic(topic, after, query.limit()?)?;
+        let items = found.items.iter().map(|(position, record)| {
+            let mut shown = record_json(record);
+            shown["position"] = json!(position);
+            shown
+        });
+        Ok(page(items.collect(), found.next))
+    }
+}
+
+/// Returns a record as JSON. Bodies, answers and sealed secrets stay out.
+fn record_json(record: &Record) -> Value {
+    match record {
+        Record::Event(event) => json!({
+            "record": "event",
+            "at": event.content.received_at,
+            "id": event.id,
+            "trigger_id": event.content.trigger_id,
+            "kind": event.content.kind,
+            "dedupe_key": event.content.dedupe_key,
+            "signature_status": event.content.signature_status,
+            "body_bytes": event.content.body.len(),
+        }),
+        Record::Duplicate(it) => json!({"record": "duplicate", "at": it.received_at, "first": it.first}),
+        Record::Routed(it) => json!({
+            "record": "routed",
+            "at": it.at,
+            "from": it.from,
+            "through": it.through,
+            "runs": it.runs.iter().map(new_run).collect::<Vec<_>>(),
+            "skipped": it.skipped.iter().map(|skip| json!({
+                "event": skip.event,
+                "function": it.functions.get(skip.function as usize),
+                "reason": skip.reason.as_str(),
+            })).collect::<Vec<_>>(),
+        }),
+        Record::Created(it) => json!({
+            "record": "created",
+            "at": it.at,
+            "runs": it.runs.iter().map(new_run).collect::<Vec<_>>(),
+        }),
+        Record::Attempted(it) => json!({
+            "record": "attempted",
+            "at": it.started_at,
+            "run": it.run,
+            "attempt": it.attempt,
+            "duration_us": it.duration_us,
+            "status": it.status,
+            "note": it.note,
+            "next": next(&it.next),
+        }),
+        Record::Controlled(it) => {
+            json!({"record": "controlled", "at": it.at, "run": it.run, "action": it.action})
+        }
+        Record::Switched(it) => {
+            let mut shown = switch(&it.switch);
+            shown["record"] = json!("switched");
+            shown["at"] = json!(it.at);
+            shown
+        }
+        Record::Sealed(it) => {
+            json!({"record": "sealed", "at": it.at, "name": it.name, "removed": it.sealed.is_empty()})
+        }
+        Record::Audit(it) => json!({
+            "record": "audit",
+            "at": it.at,
+            "topic": it.topic,
+            "trigger_id": it.trigger_id,
+            "peer": it.peer,
+            "code": it.code,
+            "detail": it.detail,
+            "count": it.count,
+        }),
+    }
+}
+
+fn new_run(run: &NewRun) -> Value {
+    let start = match &run.start {
+        Start::Due(at) => json!({"due": at}),
+        Start::Held => json!("held"),
+        Start::Skipped(reason) => json!({"skipped": reason.as_str()}),
+    };
+    let cause = match &run.cause {
+        Cause::Live => "live",
+        Cause::Redelivery => "redelivery",
+        Cause::Replay { .. } => "replay",
+    };
+    json!({"id": run.id, "cause": cause, "start": start})
+}
+
+fn next(next: &Next) -> Value {
+    match next {
+        Next::Succeeded => json!("succeeded"),
+        Next::RetryAt(at) => json!({"retry_at": at}),
+        Next::Dead(reason) => json!({"dead": reason}),
+    }
+}
+
+fn switch(switch: &Switch) -> Value {
+    match switch {
+        Switch::TriggerPaused(id, paused) => json!({"trigger_id": id, "paused": paused}),
+        Switch::TriggerArmed(id, until) => json!({"trigger_id": id, "armed_until": until}),
+        Switch::FunctionPaused(id, paused) => json!({"function": id, "paused": paused}),
+        Switch::Breaker { function, open_until, opened } => {
+            json!({"function": function, "open_until": open_until, "opened": opened})
+        }
+    }
+}
