@@ -1,3 +1,5 @@
 //! The binary: arguments, mode, exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    hookkeeper::cli::main()
+}

@@ -1,0 +1,509 @@
+//! `bench`: loads a server with signed deliveries.
+//!
+//! An open loop: deliveries are due at fixed times whatever the server does, and latency counts from the
+//! time a delivery was due, not from when a connection was free for it. A server that stalls therefore
+//! shows in every percentile, where a closed loop would simply send less. Bodies and signatures are
+//! made ahead, so that the generator costs the machine little.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use hdrhistogram::Histogram;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::render::{self, BOLD, RED, note, out};
+use super::send::{Signed, Target, Wanted, fresh_id, sample};
+use super::{ConfigFile, Told, Usage};
+use crate::catalog::Sample;
+use crate::clock::Clock;
+use crate::config::parse_duration;
+use crate::connector::render as render_sample;
+use crate::event::{Header, Timestamp};
+
+/// Longest head of an answer.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Greatest latency that is told apart, in microseconds: one minute.
+const LATENCY_US_MAX: u64 = 60_000_000;
+/// Significant digits of latencies.
+const DIGITS: u8 = 3;
+/// How long after the end of the load answers are waited for.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Pause before a connection that failed is opened again.
+const RECONNECT_AFTER: Duration = Duration::from_millis(20);
+/// Most connections.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Most memory that requests signed ahead take; beyond it there are fewer bodies.
+const POOL_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// `bench`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  hookkeeper bench                              as fast as the local server answers, for 10 s
+  hookkeeper bench --rate 5000 --duration 60s   an open loop of 5,000 deliveries a second
+  hookkeeper bench --connections 128 --body-size 7KB")]
+pub(super) struct Bench {
+    /// The provider to act as
+    #[arg(default_value = "github")]
+    provider: String,
+    /// Deliveries per second; 0 sends as fast as answers come (a closed loop)
+    #[arg(long, value_name = "COUNT", default_value_t = 0.0)]
+    rate: f64,
+    /// Connections, each kept open
+    #[arg(long, value_name = "COUNT", default_value_t = 128)]
+    connections: usize,
+    /// How long
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    duration: String,
+    /// Size of each body; the sample is filled up to it
+    #[arg(long, value_name = "SIZE", default_value = "7KB")]
+    body_size: String,
+    /// Distinct bodies; each delivery has an id of its own all the same
+    #[arg(long, value_name = "COUNT", default_value_t = 256)]
+    bodies: usize,
+    /// Kind of event [default: the provider's first sample]
+    #[arg(long, value_name = "KIND")]
+    event: Option<String>,
+    /// Where to [default: the local server's trigger of this provider]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Sign with this: env:NAME, file:PATH, or the secret itself [default: the trigger's]
+    #[arg(long, value_name = "SECRET")]
+    secret: Option<String>,
+    /// Take URL, secret and settings from this trigger [default: the provider's first]
+    #[arg(long, value_name = "ID")]
+    trigger: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// A request of the pool.
+enum Prepared {
+    /// Signed ahead, ready for the wire; the id, which the signature does not cover, is replaced at this place.
+    Signed {
+        /// Head and body.
+        bytes: Vec<u8>,
+        /// Where the id stands in the head.
+        id_at: usize,
+    },
+    /// The signature covers the delivery's id, so that each delivery is signed anew. Costs more.
+    Anew {
+        /// Tells this body from the others.
+        filler: String,
+    },
+}
+
+/// What all connections share.
+struct Shared {
+    address: String,
+    target: Target,
+    sample: Sample,
+    body_bytes: usize,
+    pool: Vec<Prepared>,
+    begun: Instant,
+    end: Instant,
+    /// Time between two deliveries; nothing for a closed loop.
+    interval: Option<Duration>,
+    next: AtomicU64,
+    nonce: u64,
+}
+
+/// What a connection saw.
+struct Seen {
+    /// Latency from the time a delivery was due, in microseconds.
+    latency: Histogram<u64>,
+    accepted: u64,
+    duplicates: u64,
+    refused: u64,
+    failed: u64,
+    first_failure: Option<String>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        let latency = Histogram::new_with_max(LATENCY_US_MAX, DIGITS).expect("the bounds are good");
+        Self { latency, accepted: 0, duplicates: 0, refused: 0, failed: 0, first_failure: None }
+    }
+
+    fn add(&mut self, other: &Seen) {
+        self.latency.add(&other.latency).expect("both have the same bounds");
+        self.accepted += other.accepted;
+        self.duplicates += other.duplicates;
+        self.refused += other.refused;
+        self.failed += other.failed;
+        if self.first_failure.is_none() {
+            self.first_failure.clone_from(&other.first_failure);
+        }
+    }
+}
+
+impl Bench {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let duration = parse_duration(&self.duration).filter(|it| !it.is_zero());
+        let duration = duration.ok_or_else(|| Usage("--duration: write 10s, 1m".to_owned()))?;
+        let size = crate::config::parse_size(&self.body_size).and_then(|size| usize::try_from(size).ok());
+        let size = size.ok_or_else(|| Usage("--body-size: write 7KB, 1MB".to_owned()))?;
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) || self.bodies == 0 || self.rate < 0.0 {
+            return Err(Usage(format!(
+                "use 1 to {CONNECTIONS_MAX} connections, 1 or more bodies, a rate of 0 or more"
+            ))
+            .into());
+        }
+        let target = Target::find(Wanted {
+            provider: &self.provider,
+            url: self.url.as_deref(),
+            secret: self.secret.as_deref(),
+            invalid: false,
+            trigger: self.trigger.as_deref(),
+            config: &self.config,
+        })
+        .await?;
+        if target.url.scheme() != "http" {
+            return Err(Usage("the load is sent over plain HTTP: name an http:// URL".to_owned()).into());
+        }
+        let sample = sample(&target.entry, self.event.as_deref())?.clone();
+        let pool = self.prepare(&target, &sample, size)?;
+        let host = target.url.host_str().context("the URL has no host")?;
+        let address = format!("{host}:{}", target.url.port_or_known_default().unwrap_or(80));
+        let interval = (self.rate > 0.0).then(|| Duration::from_secs_f64(1.0 / self.rate));
+        TcpStream::connect(&address).await.with_context(|| format!("nobody answers at {address}"))?;
+        if !self.json {
+            let rate = match interval {
+                Some(_) => format!("{} per second", self.rate),
+                None => "as fast as answers come".to_owned(),
+            };
+            let (bodies, anew) = (pool.len(), pool.iter().any(|it| matches!(it, Prepared::Anew { .. })));
+            let signed = if anew { "signed while sending" } else { "signed ahead" };
+            note(format_args!(
+                "{rate}, {} connections, {bodies} distinct bodies of {size} bytes, {signed}",
+                self.connections
+            ));
+        }
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+        let begun = Instant::now();
+        let shared = Arc::new(Shared {
+            address,
+            target,
+            sample,
+            body_bytes: size,
+            pool,
+            begun,
+            end: begun + duration,
+            interval,
+            next: AtomicU64::new(0),
+            nonce: u64::from_ne_bytes(nonce),
+        });
+        let tasks: Vec<_> =
+            (0..self.connections).map(|_| tokio::spawn(connection(Arc::clone(&shared)))).collect();
+        let mut seen = Seen::new();
+        for task in tasks {
+            seen.add(&task.await?);
+        }
+        let took = begun.elapsed().min(duration + DRAIN);
+        let unsent = unsent(&shared);
+        self.tell(&seen, took, unsent)?;
+        if seen.failed + seen.refused + unsent > 0 { Err(Told(1).into()) } else { Ok(()) }
+    }
+
+    /// Signs the bodies ahead, where that can be done.
+    fn prepare(&self, target: &Target, sample: &Sample, size: usize) -> anyhow::Result<Vec<Prepared>> {
+        let count = self.bodies.min(POOL_BYTES_MAX / size.max(1)).max(1);
+        let now = Clock::system().now();
+        let prepare = |_| {
+            let (id, filler) = (fresh_id()?, fresh_id()?);
+            let signed = delivery(target, sample, size, &filler, &id, now)?;
+            let other = delivery(target, sample, size, &filler, &fresh_id()?, now)?;
+            // All that two deliveries of one body may differ in is one header that is the id.
+            let differs = |(a, b): &(&Header, &Header)| a != b;
+            let differing: Vec<_> = signed.headers.iter().zip(&other.headers).filter(differs).collect();
+            let id_alone = differing.len() == 1 && differing[0].0.1.as_ref() == id.as_bytes();
+            if signed.body != other.body || !id_alone {
+                return Ok(Prepared::Anew { filler });
+            }
+            let mut bytes = head(target, &signed);
+            let id_at = find(&bytes, id.as_bytes()).context("the id stands in the head")?;
+            bytes.extend_from_slice(&signed.body);
+            Ok(Prepared::Signed { bytes, id_at })
+        };
+        (0..count).map(prepare).collect()
+    }
+
+    fn tell(&self, seen: &Seen, took: Duration, unsent: u64) -> anyhow::Result<()> {
+        let answered = seen.accepted + seen.duplicates + seen.refused;
+        let per_second = answered as f64 / took.as_secs_f64();
+        let at = |quantile: f64| seen.latency.value_at_quantile(quantile);
+        if self.json {
+            return render::json(&json!({
+                "accepted": seen.accepted,
+                "duplicates": seen.duplicates,
+                "refused": seen.refused,
+                "failed": seen.failed,
+                "unsent": unsent,
+                "seconds": took.as_secs_f64(),
+                "per_second": per_second,
+                "latency_us": {
+                    "mean": seen.latency.mean(),
+                    "p50": at(0.5),
+                    "p90": at(0.9),
+                    "p99": at(0.99),
+                    "p999": at(0.999),
+                    "max": seen.latency.max(),
+                },
+            }));
+        }
+        let mut out = out();
+        writeln!(out, "{BOLD}{per_second:.0} deliveries/s{BOLD:#} over {:.1} s", took.as_secs_f64())?;
+        writeln!(out, "  accepted    {}", seen.accepted)?;
+        for (what, count) in [
+            ("duplicates", seen.duplicates),
+            ("refused", seen.refused),
+            ("failed", seen.failed),
+            ("unsent", unsent),
+        ] {
+            if count > 0 {
+                writeln!(out, "  {RED}{what:<10}{RED:#}  {count}")?;
+            }
+        }
+        if let Some(failure) = &seen.first_failure {
+            writeln!(out, "  first failure: {failure}")?;
+        }
+        let from = if self.rate > 0.0 { "from the time each was due" } else { "from the time each was sent" };
+        writeln!(out, "  latency, {from}:")?;
+        for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)] {
+            writeln!(out, "    {name:<6}  {}", render::micros(at(quantile)))?;
+        }
+        Ok(writeln!(out, "    max     {}", render::micros(seen.latency.max()))?)
+    }
+}
+
+/// Signs one delivery.
+fn delivery(
+    target: &Target,
+    sample: &Sample,
+    size: usize,
+    filler: &str,
+    id: &str,
+    now: Timestamp,
+) -> anyhow::Result<Signed> {
+    let rendered = render_sample(sample, id, now);
+    target.sign(rendered.headers, fill_up(rendered.body, size, filler), Some(&sample.kind), id, now)
+}
+
+/// Fills a JSON object up to a size with a text of its own, so that no two bodies are alike.
+fn fill_up(body: Vec<u8>, size: usize, filler: &str) -> Vec<u8> {
+    let end = body.iter().rposition(|byte| *byte == b'}').filter(|_| body.first() == Some(&b'{'));
+    let (Some(end), true) = (end, body.len() + 16 < size) else { return body };
+    let mut filled = body[..end].to_vec();
+    filled.extend_from_slice(b",\"filler\":\"");
+    let text = format!("the quick brown fox of {filler} jumps over the lazy dog; ");
+    let missing = size.saturating_sub(filled.len() + 2);
+    filled.extend(text.bytes().cycle().take(missing));
+    filled.extend_from_slice(b"\"}");
+    filled
+}
+
+/// Lays out the head of a request.
+fn head(target: &Target, signed: &Signed) -> Vec<u8> {
+    let path = target.url.path();
+    let query = target.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let (host, length) = (target.url.host_str().unwrap_or_default(), signed.body.len());
+    let mut bytes =
+        format!("POST {path}{query} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n").into_bytes();
+    for (name, value) in &signed.headers {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+impl Shared {
+    /// Returns the next delivery's number and the time it is due; nothing once the load is over.
+    fn take(&self) -> Option<(u64, Instant)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let due = match self.interval {
+            Some(interval) => self.begun + interval.mul_f64(number as f64),
+            None => Instant::now(),
+        };
+        (due < self.end).then_some((number, due))
+    }
+}
+
+/// Counts deliveries that were due but never sent, as the load was over when their turn came.
+fn unsent(shared: &Shared) -> u64 {
+    let Some(interval) = shared.interval else { return 0 };
+    let due = ((shared.end - shared.begun).as_secs_f64() / interval.as_secs_f64()).ceil() as u64;
+    due.saturating_sub(shared.next.load(Ordering::Relaxed))
+}
+
+/// Drives one connection until the load is over.
+async fn connection(shared: Arc<Shared>) -> Seen {
+    let mut seen = Seen::new();
+    let mut open: Option<Wire> = None;
+    while let Some((number, due)) = shared.take() {
+        if due > Instant::now() {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        if Instant::now() > shared.end + DRAIN {
+            break;
+        }
+        match deliver(&shared, &mut open, number).await {
+            Ok(answer) => {
+                let us = u64::try_from(due.elapsed().as_micros()).unwrap_or(LATENCY_US_MAX);
+                seen.latency.saturating_record(us);
+                match answer {
+                    Outcome::Accepted => seen.accepted += 1,
+                    Outcome::Duplicate => seen.duplicates += 1,
+                    Outcome::Refused(status) => {
+                        seen.refused += 1;
+                        seen.first_failure.get_or_insert_with(|| format!("status {status}"));
+                    }
+                }
+            }
+            Err(error) => {
+                open = None;
+                seen.failed += 1;
+                seen.first_failure.get_or_insert_with(|| error.to_string());
+                tokio::time::sleep(RECONNECT_AFTER).await;
+            }
+        }
+    }
+    seen
+}
+
+enum Outcome {
+    Accepted,
+    Duplicate,
+    Refused(u16),
+}
+
+async fn deliver(shared: &Shared, open: &mut Option<Wire>, number: u64) -> std::io::Result<Outcome> {
+    let wire = match open {
+        Some(wire) => wire,
+        None => open.insert(Wire::open(&shared.address).await?),
+    };
+    // No two alike, and as long as the id that stands in the request: 36 characters.
+    let id = format!("{:016x}-{number:019}", shared.nonce);
+    match &shared.pool[usize::try_from(number).unwrap_or(0) % shared.pool.len()] {
+        Prepared::Signed { bytes, id_at } => {
+            wire.request.clear();
+            wire.request.extend_from_slice(bytes);
+            wire.request[*id_at..id_at + id.len()].copy_from_slice(id.as_bytes());
+        }
+        Prepared::Anew { filler } => {
+            let (target, now) = (&shared.target, Clock::system().now());
+            let signed = delivery(target, &shared.sample, shared.body_bytes, filler, &id, now);
+            let signed = signed.map_err(std::io::Error::other)?;
+            wire.request = head(target, &signed);
+            wire.request.extend_from_slice(&signed.body);
+        }
+    }
+    let answer = wire.exchange().await?;
+    if answer.closes {
+        *open = None;
+    }
+    Ok(match answer.status {
+        200..=299 if answer.is_duplicate => Outcome::Duplicate,
+        200..=299 => Outcome::Accepted,
+        status => Outcome::Refused(status),
+    })
+}
+
+/// A keep-alive HTTP/1.1 connection that does no more than a load generator needs.
+struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    request: Vec<u8>,
+}
+
+struct Answered {
+    status: u16,
+    is_duplicate: bool,
+    closes: bool,
+}
+
+impl Wire {
+    async fn open(address: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(4096), request: Vec::new() })
+    }
+
+    /// Sends what stands in `request`, and reads the answer.
+    async fn exchange(&mut self) -> std::io::Result<Answered> {
+        self.stream.write_all(&self.request).await?;
+        self.read_answer().await
+    }
+
+    async fn read_answer(&mut self) -> std::io::Result<Answered> {
+        let head_end = loop {
+            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
+                break at + 4;
+            }
+            if self.buffer.len() > HEAD_BYTES_MAX {
+                return Err(std::io::Error::other("the answer's head has no end"));
+            }
+            self.read_more().await?;
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..head_end]).to_ascii_lowercase();
+        let status = head.split(' ').nth(1).and_then(|text| text.parse().ok());
+        let status = status.ok_or_else(|| std::io::Error::other("this is no HTTP answer"))?;
+        let header = |name: &str| {
+            let line = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.map(str::trim)
+        };
+        let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let answered = Answered {
+            status,
+            is_duplicate: header("x-hookkeeper-duplicate") == Some("true"),
+            closes: header("connection") == Some("close") || header("transfer-encoding").is_some(),
+        };
+        while self.buffer.len() < head_end + length {
+            self.read_more().await?;
+        }
+        self.buffer.drain(..head_end + length);
+        Ok(answered)
+    }
+
+    async fn read_more(&mut self) -> std::io::Result<()> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_filled_up_to_their_size() {
+        let filled = fill_up(br#"{"a":1}"#.to_vec(), 200, "id");
+        assert_eq!(filled.len(), 200);
+        assert!(serde_json::from_slice::<serde_json::Value>(&filled).is_ok());
+        assert_eq!(fill_up(b"[1]".to_vec(), 200, "id"), b"[1]");
+        assert_eq!(fill_up(b"{}".to_vec(), 5, "id"), b"{}");
+    }
+
+    #[test]
+    fn replacement_ids_are_as_long_as_the_ones_they_replace() {
+        assert_eq!(format!("{:016x}-{:019}", 0, 1_000_000).len(), fresh_id().unwrap().len());
+    }
+}

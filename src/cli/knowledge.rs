@@ -1,0 +1,59 @@
+//! What the configuration is held against: the catalogue and the expression language.
+
+use std::time::Duration;
+
+use crate::catalog::{ProviderCatalog, ProviderEntry};
+use crate::config::{Knowledge, ProviderFacts, SecretFact, SettingFact};
+use crate::subscription::Subscription;
+
+/// The built-in catalogue and CEL as a configuration's [`Knowledge`].
+pub(super) struct BuiltIn(pub(super) ProviderCatalog);
+
+impl Knowledge for BuiltIn {
+    fn provider_ids(&self) -> Vec<String> {
+        self.0.entries().map(|entry| entry.id.to_string()).collect()
+    }
+
+    fn provider(&self, id: &str) -> Option<ProviderFacts> {
+        self.0.get(id).map(|entry| facts(entry))
+    }
+
+    fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String> {
+        let id = toml::from_str::<toml::Table>(entry).ok();
+        let id = id.as_ref().and_then(|table| table.get("id")?.as_str()).ok_or("`id` is missing")?;
+        let catalog = ProviderCatalog::with_user_entries(&[entry]).map_err(|error| one_line(&error))?;
+        catalog.get(id).map(|entry| facts(entry)).ok_or_else(|| "`id` is no provider's id".to_owned())
+    }
+
+    fn compile_cel(&self, expression: &str) -> Result<(), String> {
+        Subscription::compile(expression).map(drop).map_err(|error| one_line(&error))
+    }
+}
+
+fn one_line(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+fn facts(entry: &ProviderEntry) -> ProviderFacts {
+    let secrets = entry.secrets.iter().map(|secret| SecretFact {
+        name: secret.name.clone(),
+        required: true,
+        learned: secret.learned,
+    });
+    let settings = entry.settings.iter().map(|setting| SettingFact {
+        name: setting.name.clone(),
+        required: setting.default.is_none(),
+        values: Vec::new(),
+    });
+    let signature = entry.signature.as_ref();
+    let content = signature.and_then(|signature| signature.content.as_deref()).unwrap_or_default();
+    ProviderFacts {
+        id: entry.id.to_string(),
+        secrets: secrets.collect(),
+        settings: settings.collect(),
+        timestamped: signature.is_some_and(|signature| signature.tolerance_s.is_some()),
+        needs_public_url: content.contains("{url"),
+        retries_for: Some(Duration::from_secs(entry.dedupe_window_s)),
+    }
+}

@@ -1,0 +1,127 @@
+//! `serve`: runs the server; without a configuration, the built-in quick start.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use super::render::{BOLD, DIM, note};
+use super::{ConfigFile, settings};
+use crate::app::{self, ServeOptions, Started};
+use crate::config::{Config, QUICK_START_SECRET, Scope};
+use crate::secrets::{generate, write_private};
+
+/// Environment variable that says what is logged.
+const LOG_ENV: &str = "HOOKKEEPER_LOG";
+/// What is logged where it says nothing.
+const LOG_DEFAULT: &str = "info,actix_server=warn";
+
+/// `serve`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  hookkeeper serve                        ./hookkeeper.toml, or without one the built-in quick start
+  hookkeeper serve -c /etc/hookkeeper/hookkeeper.toml
+  HOOKKEEPER_LOG=debug hookkeeper serve   log more; warn logs less
+
+SIGTERM and Ctrl-C stop it gracefully: the door closes first, what is in flight is finished.")]
+pub(super) struct Serve {
+    /// Form of log lines on stderr
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        start_log(self.log_format);
+        let (source, is_quick_start) = settings::find(&self.config)?;
+        if is_quick_start {
+            let config = settings::load_source(&source, true, Scope::Text)?.config;
+            make_quick_start_secret(&config.log.path)?;
+        }
+        let settings = settings::load_source(&source, is_quick_start, Scope::Full)?;
+        settings::warn(&settings.warnings);
+        let banner = banner(&settings.config, is_quick_start);
+        app::run(ServeOptions {
+            config: settings.config,
+            catalog: settings.catalog,
+            started: Box::new(move |started| note(banner(started))),
+        })
+    }
+}
+
+fn start_log(format: LogFormat) {
+    use std::io::IsTerminal as _;
+    let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}
+
+/// Makes the quick start's secret on its first start; `send` reads the same file.
+fn make_quick_start_secret(data: &Path) -> anyhow::Result<()> {
+    let path = data.join(QUICK_START_SECRET);
+    if path.exists() {
+        return Ok(());
+    }
+    let secret = generate()?;
+    match write_private(&path, secret.expose()) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        written => written.with_context(|| format!("cannot write {}", path.display())),
+    }
+}
+
+/// Returns what to say once the doors are open.
+fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> String + use<> {
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let paths: Vec<String> = config.triggers.iter().map(|trigger| trigger.path.clone()).collect();
+    let provider = config.triggers.first().map(|trigger| trigger.provider.to_string());
+    let data = config.log.path.display().to_string();
+    move |started: &Started| {
+        let mut lines = Vec::new();
+        let version = env!("CARGO_PKG_VERSION");
+        let what = if is_quick_start {
+            "the built-in quick start, for there is no hookkeeper.toml"
+        } else {
+            "ready"
+        };
+        lines.push(format!("\n{BOLD}hookkeeper {version}{BOLD:#}: {what}\n"));
+        for path in &paths {
+            lines.push(format!("  deliveries  {scheme}://{}{path}", started.listen));
+        }
+        if paths.is_empty() {
+            lines.push(format!("  deliveries  {scheme}://{} (no trigger is configured)", started.listen));
+        }
+        lines.push(format!("  admin API   http://{}/api/v1", started.admin));
+        lines.push(format!("  data        {data}"));
+        if is_quick_start {
+            lines.push(format!("  secret      {data}/{QUICK_START_SECRET}, made for this folder"));
+        }
+        if let Some(provider) = &provider {
+            lines.push(format!("\n  {DIM}in a second shell, in this folder:{DIM:#}"));
+            lines.push(format!(
+                "  hookkeeper send {provider}     a signed sample delivery, all the way through"
+            ));
+            lines.push("  hookkeeper events list     what came in".to_owned());
+        }
+        if is_quick_start {
+            lines.push("  hookkeeper init            a configuration of your own".to_owned());
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+}

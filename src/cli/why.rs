@@ -1,0 +1,224 @@
+//! `why`: the whole account of an event or run, in one screen.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::render::{self, BOLD, DIM, number, out, paint, state_style, text, time};
+use super::runs::{attempt_line, outlook};
+use super::source::Source;
+use super::{Reach, Usage};
+use crate::admin::Query;
+use crate::event::{EventId, RunId};
+
+/// Attempts of a run that are told; earlier ones are summed up.
+const ATTEMPTS_TOLD: usize = 6;
+
+/// `why`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  hookkeeper why 01KAR5M2D40000000000000000              an event
+  hookkeeper why 01KAR5M2D40000000000000000-deploy-1     one run of it")]
+pub(super) struct Why {
+    /// Id of an event or run
+    id: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+impl Why {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let (path, function) = if self.id.parse::<EventId>().is_ok() {
+            (format!("events/{}/why", self.id), None)
+        } else if let Ok(run) = self.id.parse::<RunId>() {
+            (format!("runs/{run}/why"), Some(run.function.to_string()))
+        } else {
+            return Err(Usage(format!("{:?} is neither an event's nor a run's id", self.id)).into());
+        };
+        let account = Source::open(&self.reach).await?.get(&path, &Query::default()).await?;
+        if self.json {
+            return render::json(&account);
+        }
+        Ok(write!(out(), "{}", tell(&account, function.as_deref()))?)
+    }
+}
+
+/// Tells an account; of one function only, where one is named.
+fn tell(account: &Value, only: Option<&str>) -> String {
+    let mut told = String::new();
+    // Writing to a string succeeds.
+    let _ = tell_event(&mut told, account);
+    for function in account["functions"].as_array().into_iter().flatten() {
+        if only.is_none_or(|only| text(function, "/id") == only) {
+            let _ = tell_function(&mut told, function);
+        }
+    }
+    if account["routed_at"].is_null() {
+        let _ = writeln!(told, "  {DIM}not routed yet{DIM:#}");
+    } else if account["functions"].as_array().is_none_or(Vec::is_empty) {
+        let _ = writeln!(told, "  {DIM}no function was asked: none is configured{DIM:#}");
+    }
+    told
+}
+
+fn tell_event(told: &mut String, account: &Value) -> std::fmt::Result {
+    let event = &account["event"];
+    let state = text(event, "/state");
+    writeln!(told, "{BOLD}event {}{BOLD:#}  {}", text(event, "/id"), paint(state_style(state), state))?;
+    let kind = render::one_line(text(event, "/kind"), 200);
+    writeln!(
+        told,
+        "  received  {}  {kind} on trigger {}",
+        time(event, "/received_at"),
+        text(event, "/trigger_id")
+    )?;
+    let size = render::bytes(number(event, "/body_bytes"));
+    let url = render::one_line(text(event, "/url"), 200);
+    writeln!(told, "  request   {} {url}  {size}", text(event, "/method"))?;
+    writeln!(told, "  verified  {}", verification(account))?;
+    writeln!(told, "  dedupe    {}", dedupe(&account["dedupe"]))?;
+    if event["held"] == true {
+        writeln!(told, "  held      the trigger was paused")?;
+    }
+    if !account["routed_at"].is_null() {
+        writeln!(told, "  routed    {}", time(account, "/routed_at"))?;
+    }
+    Ok(())
+}
+
+fn verification(account: &Value) -> String {
+    let it = &account["verification"];
+    match text(it, "/state") {
+        "verified" => {
+            let covers =
+                if it["covers_body"] == true { "covers the body" } else { "does not cover the body" };
+            let scheme = match text(it, "/scheme") {
+                "" => String::new(),
+                scheme => format!("{scheme}, proof in {} over {}; ", text(it, "/proof"), text(it, "/covers")),
+            };
+            format!("{} ({scheme}{covers})", paint(render::GREEN, "yes"))
+        }
+        "unsigned" => "nothing to verify: the provider signs nothing".to_owned(),
+        _ => format!("no: {}", text(it, "/reason")),
+    }
+}
+
+fn dedupe(it: &Value) -> String {
+    let key = text(it, "/key");
+    if key.is_empty() {
+        return "no key: every delivery is an event of its own".to_owned();
+    }
+    let key = render::one_line(key, 120);
+    let bound = if it["complete"] == true { "" } else { " at least" };
+    match number(it, "/duplicates") {
+        0 => format!("{key}, no duplicates{}", if bound.is_empty() { "" } else { " found nearby" }),
+        1 => format!("{key},{bound} 1 duplicate {}", time(it, "/last_at")),
+        count => format!("{key},{bound} {count} duplicates, the last {}", time(it, "/last_at")),
+    }
+}
+
+/// Says in words why a function did not want an event.
+fn unwanted(reason: &str) -> &str {
+    match reason {
+        "on" => "its `on` does not name the trigger",
+        "events" => "none of its `events` matches the kind",
+        "when" => "its `when` is false",
+        "when_error" => "its `when` errs on this event",
+        "when_cost" => "its `when` costs more than the limit",
+        other => other,
+    }
+}
+
+fn tell_function(told: &mut String, function: &Value) -> std::fmt::Result {
+    let id = text(function, "/id");
+    let runs = function["runs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let reason = text(function, "/reason");
+    if runs.is_empty() && !reason.is_empty() {
+        return writeln!(told, "\n{BOLD}{id}{BOLD:#}  {DIM}not wanted: {}{DIM:#}", unwanted(reason));
+    }
+    if runs.is_empty() {
+        return writeln!(told, "\n{BOLD}{id}{BOLD:#}  wanted, no run yet");
+    }
+    writeln!(told, "\n{BOLD}{id}{BOLD:#}")?;
+    for run in runs {
+        tell_run(told, run)?;
+    }
+    Ok(())
+}
+
+fn tell_run(told: &mut String, run: &Value) -> std::fmt::Result {
+    let state = text(run, "/state");
+    let why = match (state, outlook(run)) {
+        ("skipped", _) => format!(": {}", unwanted(text(run, "/reason"))),
+        (_, why) if why.is_empty() => String::new(),
+        (_, why) => format!(": {why}"),
+    };
+    let cause = match text(run, "/cause") {
+        "live" => String::new(),
+        cause => format!(" ({cause})"),
+    };
+    writeln!(told, "  run {}  {}{why}{cause}", text(run, "/id"), paint(state_style(state), state))?;
+    let attempts = run["history"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let earlier = attempts.len().saturating_sub(ATTEMPTS_TOLD);
+    if earlier > 0 {
+        writeln!(
+            told,
+            "    {DIM}{earlier} earlier attempts: hookkeeper runs show {}{DIM:#}",
+            text(run, "/id")
+        )?;
+    }
+    for attempt in &attempts[earlier..] {
+        writeln!(told, "    {}", attempt_line(attempt))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plain(account: &Value, only: Option<&str>) -> String {
+        anstream::adapter::strip_str(&tell(account, only)).to_string()
+    }
+
+    #[test]
+    fn an_account_tells_who_wanted_the_event_and_who_did_not() {
+        let account = json!({
+            "event": {"id": "01K", "state": "dead", "kind": "push", "trigger_id": "github", "method": "POST",
+                      "url": "/hooks/github", "body_bytes": 7_012, "received_at": "2026-11-23T14:00:00Z"},
+            "verification": {"state": "verified", "covers_body": true, "scheme": "hmac",
+                             "proof": "header:X-Hub-Signature-256", "covers": "{body}"},
+            "dedupe": {"key": "72d3", "duplicates": 2, "last_at": "2026-11-23T14:05:00Z", "complete": true},
+            "routed_at": "2026-11-23T14:00:00Z",
+            "functions": [
+                {"id": "deploy", "wanted": true, "reason": null, "runs": [{
+                    "id": "01K-deploy-1", "state": "dead", "reason": "attempts_exhausted", "cause": "live",
+                    "history": [{"attempt": 1, "started_at": "2026-11-23T14:00:01Z", "duration_us": 1500,
+                                 "status": 500, "note": "internal server error"}],
+                }]},
+                {"id": "mail", "wanted": false, "reason": "events", "runs": []},
+            ],
+        });
+        let told = plain(&account, None);
+        for part in [
+            "event 01K  dead",
+            "POST /hooks/github  7012 B",
+            "yes (hmac, proof in header:X-Hub-Signature-256 over {body}; covers the body)",
+            "72d3, 2 duplicates, the last",
+            "run 01K-deploy-1  dead: attempts_exhausted",
+            "1.5 ms  status 500  internal server error",
+            "mail  not wanted: none of its `events` matches the kind",
+        ] {
+            assert!(told.contains(part), "{part}\n{told}");
+        }
+        assert!(!plain(&account, Some("deploy")).contains("mail"));
+    }
+}
