@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{Timestamp, TriggerId};
 use crate::event_log::Log;
+use crate::replay::Replayer;
 use crate::secrets::{Secret, Vault};
 
 /// The topic of what operators did.
@@ -93,6 +94,8 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// The running server.
     pub runtime: Arc<dyn Runtime>,
+    /// Makes new runs of stored events.
+    pub replayer: Replayer,
     /// Seals and opens secrets.
     pub vault: Arc<Vault>,
     /// The token that callers must show; must be there unless the listener is on loopback.
@@ -111,6 +114,7 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     vault: Arc<Vault>,
     guard: Guard,
+    replayer: Replayer,
     replays: Replays,
 }
 
@@ -137,7 +141,8 @@ impl AdminState {
             config: parts.config,
             runtime: parts.runtime,
             vault: parts.vault,
-            replays: Replays,
+            replayer: parts.replayer,
+            replays: Replays::default(),
         }))
     }
 

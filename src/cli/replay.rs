@@ -39,11 +39,14 @@ pub(super) struct Replay {
     /// Only for this function; repeat it for several [default: every function that wants the event]
     #[arg(long = "function", value_name = "ID")]
     functions: Vec<String>,
+    /// Also where the named functions' subscriptions do not want the event
+    #[arg(long, requires = "functions")]
+    force: bool,
     /// Count what would be replayed, and start nothing
     #[arg(long)]
     dry_run: bool,
-    /// Most events per second
-    #[arg(long, value_name = "EVENTS")]
+    /// Most runs started per second
+    #[arg(long, value_name = "RUNS")]
     rate: Option<f64>,
     /// Print JSON
     #[arg(long)]
@@ -70,7 +73,7 @@ impl Replay {
     async fn some(&self, client: &Client) -> anyhow::Result<()> {
         let mut runs = Vec::new();
         for id in &self.ids {
-            let body = json!({"functions": self.functions, "dry_run": self.dry_run});
+            let body = json!({"functions": self.functions, "force": self.force, "dry_run": self.dry_run});
             let mut done = post(client, &format!("events/{id}/replay"), &body).await?;
             if let Value::Array(found) = done["runs"].take() {
                 runs.extend(found);
@@ -90,7 +93,12 @@ impl Replay {
     }
 
     async fn many(&self, client: &Client) -> anyhow::Result<()> {
-        let mut body = json!({"functions": self.functions, "dry_run": self.dry_run, "all": self.all});
+        let mut body = json!({
+            "functions": self.functions,
+            "force": self.force,
+            "dry_run": self.dry_run,
+            "all": self.all,
+        });
         if let Some(rate) = self.rate {
             body["rate"] = json!(rate);
         }
@@ -116,8 +124,8 @@ impl Replay {
                 }
             }
             replay = client.get(&format!("replays/{id}"), &Query::default()).await?;
-            bar.set_length(number(&replay, "/events_total"));
-            bar.set_position(number(&replay, "/events_seen"));
+            bar.set_length(number(&replay, "/frame_last"));
+            bar.set_position(number(&replay, "/frame"));
             bar.set_message(format!(
                 "{} matched, {} runs",
                 number(&replay, "/matched"),
@@ -145,7 +153,7 @@ impl Replay {
         if self.json {
             return ProgressBar::hidden();
         }
-        let template = "{bar:30} {pos}/{len} events  {msg}  {eta} left";
+        let template = "{bar:30} {percent}%  {msg}  {eta} left";
         let style = ProgressStyle::with_template(template).expect("the template is well formed");
         // indicatif shows nothing where stderr is no terminal.
         ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style)
