@@ -28,7 +28,7 @@ pub(super) struct Parts<'a> {
     pub(super) functions: &'a [Function],
     pub(super) log: &'a Log,
     pub(super) clock: &'a Clock,
-    pub(super) vault: &'a Vault,
+    pub(super) vault: &'a Arc<Vault>,
     pub(super) providers: &'a Arc<Providers>,
 }
 

@@ -4,6 +4,7 @@
 //! behind it; the stop order is the way of an event: door, providers, dispatch, log.
 
 mod functions;
+mod runtime;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,20 +19,23 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::{self, AdminState};
 use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::clock::Clock;
 use crate::config::{Config, Trigger};
 use crate::connector::Reply;
 use crate::event::ProviderId;
-use crate::event_log::{Log, Options};
+use crate::event_log::{EventLog, Log, Options};
 use crate::flow::TokenBucket;
 use crate::front_door::{self, Door};
 use crate::provider::{Deps, Fixed, ProviderHandle, Providers};
+use crate::replay::Replayer;
 use crate::router::Router;
 use crate::secrets::Vault;
 use crate::subscription::{Subscription, Subscriptions};
 
 use functions::{Functions, Parts};
+use runtime::ProviderRuntime;
 
 /// Idle connections are kept this long: longer than the proxies' usual minute, so that it is they who close.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -48,6 +52,8 @@ pub struct ServeOptions {
     pub config: Config,
     /// The catalogue, the user's own entries included.
     pub catalog: ProviderCatalog,
+    /// The log of frames; nothing means sled in the data folder.
+    pub store: Option<Arc<dyn EventLog>>,
     /// Told once, when the doors are open.
     pub started: Box<dyn FnOnce(&Started)>,
 }
@@ -96,6 +102,7 @@ struct Running {
     router: Router,
     functions: Functions,
     door: ServerHandle,
+    admin_door: ServerHandle,
     runtime_file: PathBuf,
 }
 
@@ -104,7 +111,7 @@ impl Running {
     fn start(options: &ServeOptions) -> anyhow::Result<Self> {
         let (config, clock) = (&options.config, Clock::system());
         let data = &config.log.path;
-        let log = Log::open(Options::new(data))?;
+        let log = Log::open(Options { store: options.store.clone(), ..Options::new(data) })?;
         let vault = Arc::new(Vault::new(data));
         let provider_arbiter = Arbiter::new();
         let providers = providers(options, &log, &clock, &vault, &provider_arbiter)?;
@@ -118,18 +125,33 @@ impl Running {
         };
         let functions = Functions::start(&parts)?;
         let subscriptions = subscriptions(config)?;
+        let replayer = Replayer::new(log.clone(), clock.clone(), subscriptions.clone());
         let router =
             Router::start(log.clone(), clock.clone(), subscriptions).context("cannot start the router")?;
+
+        let (admin_server, admin) = admin_server(options, &parts, replayer)?;
+        let admin_door = admin_server.handle();
+        actix::spawn(admin_server);
 
         let door = Door::new(providers.clone(), log.clone(), clock.clone());
         let (front, listen) = front_server(config, door)?;
         let door = front.handle();
         actix::spawn(front);
 
-        let started = Started { listen, admin: config.server.admin };
+        let started = Started { listen, admin };
         let runtime_file = data.join(RUNTIME_FILE);
         write_runtime_file(&runtime_file, started)?;
-        Ok(Self { started, log, providers, provider_arbiter, router, functions, door, runtime_file })
+        Ok(Self {
+            started,
+            log,
+            providers,
+            provider_arbiter,
+            router,
+            functions,
+            door,
+            admin_door,
+            runtime_file,
+        })
     }
 
     /// Stops in the order of an event's way, within `timeout`.
@@ -147,6 +169,7 @@ impl Running {
                 "attempts were cut off by the stop timeout; they are made again after the next start"
             );
         }
+        self.admin_door.stop(false).await;
         self.log.close(deadline).await;
         self.provider_arbiter.stop();
         Ok(())
@@ -239,6 +262,37 @@ fn front_server(config: &Config, door: Door) -> anyhow::Result<(Server, SocketAd
     let http = bound.with_context(|| format!("cannot listen on {} (server.listen)", server.listen))?;
     let listen = http.addrs().first().copied().context("the front door has no address")?;
     Ok((http.run(), listen))
+}
+
+fn admin_server(
+    options: &ServeOptions,
+    parts: &Parts<'_>,
+    replayer: Replayer,
+) -> anyhow::Result<(Server, SocketAddr)> {
+    let server = &options.config.server;
+    let sealed = |name: &str| parts.log.state().sealed(name);
+    let resolve = |reference| parts.vault.resolve(reference, &sealed);
+    let token = server.admin_token.as_ref().map(resolve).transpose();
+    let state = AdminState::new(admin::Parts {
+        log: parts.log.clone(),
+        clock: parts.clock.clone(),
+        catalog: options.catalog.clone(),
+        config: Arc::new(options.config.clone()),
+        runtime: Arc::new(ProviderRuntime(parts.providers.clone())),
+        vault: parts.vault.clone(),
+        replayer,
+        token: token.context("server.admin_token")?,
+        address: server.admin,
+    });
+    let http = HttpServer::new(move || App::new().configure(admin::configure(state.clone())))
+        .workers(1)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .disable_signals()
+        .bind(server.admin)
+        .with_context(|| format!("cannot listen on {} (server.admin)", server.admin))?;
+    let address = http.addrs().first().copied().context("the admin listener has no address")?;
+    Ok((http.run(), address))
 }
 
 /// Writes down where the server listens, so that commands in the same folder find it.

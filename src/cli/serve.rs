@@ -57,6 +57,7 @@ impl Serve {
         app::run(ServeOptions {
             config: settings.config,
             catalog: settings.catalog,
+            store: None,
             started: Box::new(move |started| note(banner(started))),
         })
     }

@@ -68,7 +68,10 @@ fn signatures_that_do_not_hold_get_401_with_their_code() {
         (vec![], "missing_header"),
         (vec![("x-hub-signature-256", "sha256=zz")], "invalid_header"),
         (vec![("x-hub-signature-256", "SHA256=00")], "invalid_header"),
-        (vec![("x-hub-signature-256", good.as_str()), ("x-hub-signature-256", wrong.as_str())], "invalid_header"),
+        (
+            vec![("x-hub-signature-256", good.as_str()), ("x-hub-signature-256", wrong.as_str())],
+            "invalid_header",
+        ),
         (vec![("x-hub-signature-256", wrong.as_str())], "invalid_signature"),
     ] {
         let answer = post(&server, &headers, PUSH);
@@ -137,7 +140,11 @@ fn a_body_over_the_limit_gets_413_without_being_read_whole() {
         let _ = chunked.write(format!("4000\r\n{}\r\n", "x".repeat(0x4000)).as_bytes());
     }
     assert_eq!(chunked.read().unwrap().status, 413);
-    assert_eq!(server.github("push", "small", &vec![b'x'; 99_000]).status, 200, "at the limit it goes through");
+    assert_eq!(
+        server.github("push", "small", &vec![b'x'; 99_000]).status,
+        200,
+        "at the limit it goes through"
+    );
 }
 
 #[test]
@@ -210,8 +217,10 @@ fn credential_headers_are_stored_nowhere() {
 #[test]
 fn the_triggers_limit_counts_verified_deliveries_only() {
     let receiver = Receiver::start();
-    let text = config(&receiver.url("/fn"))
-        .replace("provider = \"github\"\n", "provider = \"github\"\nrate_limit = { per_second = 0.001, burst = 2 }\n");
+    let text = config(&receiver.url("/fn")).replace(
+        "provider = \"github\"\n",
+        "provider = \"github\"\nrate_limit = { per_second = 0.001, burst = 2 }\n",
+    );
     let server = Server::start(&text);
     for _ in 0..5 {
         assert_eq!(post(&server, &[("x-hub-signature-256", "sha256=00")], PUSH).status, 401);
@@ -229,7 +238,9 @@ fn a_paused_trigger_takes_and_holds_until_it_is_resumed() {
     server.cli(&["triggers", "pause", "github"]);
     assert_eq!(server.github("push", "held", PUSH).status, 200);
     server.wait("the run to be held", |s| {
-        s.items(&["runs", "list"]).first().is_some_and(|run| run["state"] == "waiting" && run["reason"] == "held")
+        s.items(&["runs", "list"])
+            .first()
+            .is_some_and(|run| run["state"] == "waiting" && run["reason"] == "held")
     });
     server.kill();
     server.restart();
@@ -259,7 +270,12 @@ fn garbage_panics_nothing_and_is_not_echoed() {
             let mut connection = Connection::open(address).unwrap();
             let _ = connection.write(bytes);
             if let Ok(answer) = connection.read() {
-                assert!((400..500).contains(&answer.status), "{}: {:?}", answer.status, &bytes[..bytes.len().min(60)]);
+                assert!(
+                    (400..500).contains(&answer.status),
+                    "{}: {:?}",
+                    answer.status,
+                    &bytes[..bytes.len().min(60)]
+                );
                 assert!(!answer.text().contains("wolpertinger"), "{}", answer.text());
             }
         }

@@ -1,3 +1,12 @@
 //! The tests that need more than one module.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may end in a panic")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod front_door;
 mod providers;
+mod real_input;
 mod sdk;
+mod serve;
+mod tidy;

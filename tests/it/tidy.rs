@@ -74,7 +74,8 @@ fn modules_use_lower_ranks_only() {
         if from == "lib" {
             continue;
         }
-        let rank = *ranks.get(from.as_str()).unwrap_or_else(|| panic!("module {from} has no rank in tidy.rs"));
+        let rank =
+            *ranks.get(from.as_str()).unwrap_or_else(|| panic!("module {from} has no rank in tidy.rs"));
         for to in used(shipped(&text)) {
             let Some(to_rank) = ranks.get(to.as_str()) else { continue };
             let allowed = WITHIN_RANK.iter().any(|(a, b, _)| *a == from && *b == to);
@@ -96,7 +97,8 @@ fn crates_are_named_where_they_belong() {
                 let line = line.trim_start();
                 line.starts_with(&format!("use {name}::")) || line.contains(&format!(" {name}::"))
             };
-            if shipped(&text).lines().any(|l| !l.trim_start().starts_with("//") && names(l)) && !allowed.contains(&from.as_str())
+            if shipped(&text).lines().any(|l| !l.trim_start().starts_with("//") && names(l))
+                && !allowed.contains(&from.as_str())
             {
                 wrong.push(format!("{}: {from} names {name}", path.display()));
             }

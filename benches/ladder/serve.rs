@@ -1,0 +1,121 @@
+//! The servers of the ladder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use actix_web::web::{self, Payload};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use futures_util::StreamExt;
+use hookkeeper::app::{ServeOptions, run};
+use hookkeeper::catalog::ProviderCatalog;
+use hookkeeper::clock::Clock;
+use hookkeeper::config::{
+    Backoff, Concurrency, Config, Dedupe, Format, Function, Handler, Log, Retry, SecretRef, Server, Trigger,
+    TriggerKind,
+};
+use hookkeeper::connector::{NormalizeResult, RawInbound, TriggerSettings, Verifier};
+use hookkeeper::event_log::EventLog;
+use hookkeeper::secrets::Secret;
+
+use crate::SECRET;
+use crate::plain_log::PlainLog;
+
+const WORKERS: usize = 2;
+
+/// Serves one rung and prints its address.
+pub(crate) fn serve(rung: &str, dir: &str, function: &str) {
+    let dir = Path::new(dir);
+    match rung {
+        "verify" => verify_only(),
+        "plain" => hookkeeper(dir, None, Some(Arc::new(PlainLog::create(&dir.join("plain"))))),
+        "sled" => hookkeeper(dir, None, None),
+        "functions" => hookkeeper(dir, Some(function), None),
+        other => panic!("no rung {other}"),
+    }
+}
+
+fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog>>) {
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let server = Server { listen: loopback, admin: loopback, workers: WORKERS, ..Server::default() };
+    let config = Config {
+        server,
+        log: Log { path: dir.join("data") },
+        triggers: vec![trigger()],
+        functions: function
+            .map(|url| Function {
+                id: "receiver".parse().unwrap(),
+                on: Vec::new(),
+                events: Vec::new(),
+                when: None,
+                handler: Handler::Http { url: url.to_owned() },
+                timeout: Function::TIMEOUT,
+                retry: Retry { attempts: 8, backoff: Backoff::Standard },
+                concurrency: Concurrency { limit: 32, key: None },
+                signing_secret: vec![SecretRef::Literal("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
+                sign_as_provider: false,
+                format: Format::Binary,
+            })
+            .into_iter()
+            .collect(),
+        providers: Vec::new(),
+    };
+    run(ServeOptions {
+        config,
+        catalog: ProviderCatalog::built_in(),
+        store,
+        started: Box::new(|started| println!("{}", started.listen)),
+    })
+    .unwrap();
+}
+
+fn trigger() -> Trigger {
+    Trigger {
+        id: "github".parse().unwrap(),
+        provider: "github".parse().unwrap(),
+        kind: TriggerKind::Webhook,
+        path: "/hooks/github".to_owned(),
+        secrets: [("signing_secret".to_owned(), vec![SecretRef::Literal(SECRET.to_owned())])].into(),
+        tolerance: None,
+        dedupe_window: Trigger::DEDUPE_WINDOW,
+        dedupe: Dedupe::Delivery,
+        rate_limit: None,
+        settings: Default::default(),
+    }
+}
+
+/// Reads the body, verifies, answers.
+fn verify_only() {
+    let secrets = [("signing_secret".to_owned(), vec![Secret::new(SECRET)])].into();
+    let settings = TriggerSettings { secrets, ..TriggerSettings::default() };
+    let entry = ProviderCatalog::built_in().get("github").unwrap().clone();
+    let verifier = Arc::new(Verifier::new(&entry, &settings).unwrap());
+    actix::System::new().block_on(async move {
+        let app =
+            move || App::new().app_data(web::Data::from(verifier.clone())).default_service(web::to(verify));
+        let server = HttpServer::new(app).workers(WORKERS).bind(("127.0.0.1", 0)).unwrap();
+        println!("{}", server.addrs()[0]);
+        server.run().await.unwrap();
+    });
+}
+
+async fn verify(request: HttpRequest, mut payload: Payload, verifier: web::Data<Verifier>) -> HttpResponse {
+    let mut body = web::BytesMut::new();
+    while let Some(Ok(chunk)) = payload.next().await {
+        body.extend_from_slice(&chunk);
+    }
+    let headers = request.headers().iter();
+    let raw = RawInbound {
+        method: request.method().as_str().to_owned(),
+        url: request.path().to_owned(),
+        headers: headers
+            .map(|(name, value)| (name.as_str().to_owned(), web::Bytes::copy_from_slice(value.as_bytes())))
+            .collect(),
+        body: body.freeze(),
+        received_at: Clock::system().now(),
+        peer: None,
+    };
+    match verifier.normalize_inbound(&raw, raw.received_at, false) {
+        NormalizeResult::Event(_) => HttpResponse::Ok().finish(),
+        _ => HttpResponse::Unauthorized().finish(),
+    }
+}

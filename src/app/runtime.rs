@@ -1,0 +1,57 @@
+//! What the admin API asks of the running server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+
+use crate::admin::{Runtime, TriggerChange, TriggerStatus};
+use crate::event::TriggerId;
+use crate::provider::{Activation, Change, ProviderHandle, Providers, TriggerSnapshot};
+
+/// The provider actors, as the admin API sees them.
+pub(super) struct ProviderRuntime(pub(super) Arc<Providers>);
+
+#[async_trait]
+impl Runtime for ProviderRuntime {
+    fn triggers(&self) -> Vec<TriggerStatus> {
+        let of_provider =
+            |handle| ProviderHandle::triggers(handle).map(move |trigger| status(handle, &trigger));
+        self.0.iter().flat_map(of_provider).collect()
+    }
+
+    async fn change_trigger(&self, id: &TriggerId, change: TriggerChange) -> anyhow::Result<()> {
+        let provider = self.0.of_trigger(id).with_context(|| format!("there is no trigger {id}"))?;
+        let change = match change {
+            TriggerChange::Pause => Change::Pause,
+            TriggerChange::Resume => Change::Resume,
+            TriggerChange::Arm(until) => Change::Arm(until),
+        };
+        provider.change(id, change).await
+    }
+
+    async fn secret_changed(&self, _name: &str) {
+        for provider in self.0.iter() {
+            if let Err(error) = provider.refresh().await {
+                tracing::warn!(provider = %provider.id(), %error, "provider takes the changed secret when it is rebuilt");
+            }
+        }
+    }
+}
+
+fn status(provider: &ProviderHandle, trigger: &TriggerSnapshot) -> TriggerStatus {
+    let counters = &trigger.fixed.counters;
+    TriggerStatus {
+        id: trigger.trigger_id.clone(),
+        failed: match &trigger.activation {
+            Activation::Failed(reason) => Some(reason.clone()),
+            Activation::Active | Activation::Paused => None,
+        },
+        accepted: counters.accepted.load(Ordering::Relaxed),
+        duplicates: counters.duplicates.load(Ordering::Relaxed),
+        rejected: counters.rejected.load(Ordering::Relaxed),
+        last_accepted_at: counters.last_accepted_at(),
+        rebuilds: provider.rebuilds(),
+    }
+}
