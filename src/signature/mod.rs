@@ -14,22 +14,26 @@ mod json;
 mod location;
 mod mac;
 mod pipe;
+mod problem;
 mod scheme;
 mod syntax;
 mod template;
 mod time;
 mod values;
+mod verify;
 
 pub use encoding::Encoding;
 pub use json::VALUE_BYTES_MAX;
 pub use location::{Location, Pointer};
 pub use mac::{Algorithm, Key, Tag};
 pub use pipe::Filter;
-pub use scheme::{KeyError, Problem, Proof, Scheme, Text, Window};
+pub use problem::{KeyError, Problem};
+pub use scheme::{Scheme, Text};
 pub use syntax::{Field, Syntax};
 pub use template::{Context, Template};
 pub use time::Unit;
 pub use values::{Fields, Found, Request, Slot, Values};
+pub use verify::{Proof, Window};
 
 /// Text of a catalogue entry that does not say what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,24 +1,13 @@
-//! A signature scheme: where the proof stands, what it covers, how it is computed. Verifies and signs.
-//!
-//! Order of checks: the proof is there, it has the provider's form, it holds, and only then the clock
-//! is asked. So a sender without the secret learns nothing about our clock.
+//! A signature scheme: where the proof stands, what it covers, how it is computed. Here it is compiled,
+//! and signs; verifying is the next file's.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::time::Duration;
 
-use subtle::Choice;
-
-use super::mac::TAG_BYTES_MAX;
 use super::{
-    Algorithm, Context, Encoding, Error, Field, Fields, Filter, Key, Location, Request, Slot, Syntax,
+    Algorithm, Context, Encoding, Error, Fields, Filter, Key, KeyError, Location, Request, Slot, Syntax,
     Template, Unit, Values,
 };
-use crate::event::{Header, RejectReason, Timestamp};
-
-/// Most signatures in one proof. Providers send one per secret in rotation; a longer list is an
-/// attempt to make us compare.
-const CANDIDATES_MAX: usize = 16;
+use crate::event::{Header, Timestamp};
 
 /// The text of a scheme, as a catalogue entry has it.
 #[derive(Debug, Clone, Default)]
@@ -48,123 +37,15 @@ pub struct Text<'a> {
 /// A compiled scheme.
 #[derive(Debug, Clone)]
 pub struct Scheme {
-    sigs: Vec<Slot>,
-    syntax: Syntax,
+    pub(super) sigs: Vec<Slot>,
+    pub(super) syntax: Syntax,
     algorithm: Algorithm,
-    encoding: Encoding,
-    content: Template,
+    pub(super) encoding: Encoding,
+    pub(super) content: Template,
     key: Vec<Filter>,
-    timestamp: Option<Slot>,
-    unit: Unit,
-    ids: Vec<Slot>,
-}
-
-/// When a signed time is acceptable.
-#[derive(Debug, Clone, Copy)]
-pub struct Window {
-    /// The present.
-    pub now: Timestamp,
-    /// Greatest accepted distance between the signed time and now, in either direction; none accepts
-    /// any time.
-    pub tolerance: Option<Duration>,
-}
-
-/// A proof that holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof {
-    /// Which key of the list yields it.
-    pub key_index: usize,
-    /// The signed time, where the scheme has one.
-    pub signed_at: Option<Timestamp>,
-}
-
-/// Why a proof does not hold, told to the operator. Names places and forms; never a secret, never the
-/// expected signature.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
-    /// Something that the proof needs is absent.
-    Missing {
-        /// What and where.
-        place: String,
-        /// What it should look like.
-        form: String,
-    },
-    /// A header of the proof is there twice with different values.
-    Conflict {
-        /// Which.
-        place: String,
-    },
-    /// The proof does not have the provider's form.
-    Malformed {
-        /// Where.
-        place: String,
-        /// What it should look like.
-        form: String,
-    },
-    /// There is no key to verify with.
-    NoKey,
-    /// No key yields the signature.
-    Mismatch {
-        /// Where the signature stood.
-        place: String,
-        /// How many keys were tried.
-        keys: usize,
-    },
-    /// The signature is good, but too far from now.
-    OutOfWindow {
-        /// Signed time minus now, in seconds.
-        ahead_s: i64,
-        /// The tolerance in seconds.
-        tolerance_s: u64,
-    },
-}
-
-impl Problem {
-    /// Returns the code that the sender sees.
-    pub fn reason(&self) -> RejectReason {
-        match self {
-            Problem::Missing { .. } => RejectReason::MissingHeader,
-            Problem::Conflict { .. } | Problem::Malformed { .. } => RejectReason::InvalidHeader,
-            Problem::NoKey | Problem::Mismatch { .. } => RejectReason::InvalidSignature,
-            Problem::OutOfWindow { .. } => RejectReason::TimestampOutOfWindow,
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Problem::Missing { place, form } => write!(f, "{place} is missing; expected {form}"),
-            Problem::Conflict { place } => {
-                write!(f, "{place} is there more than once, with different values")
-            }
-            Problem::Malformed { place, form } => write!(f, "{place} has another form; expected {form}"),
-            Problem::NoKey => f.write_str("the trigger has no secret yet, so nothing can be verified"),
-            Problem::Mismatch { place, keys } => {
-                let secrets = if *keys == 1 { "the secret yields" } else { "none of the secrets yields" };
-                write!(
-                    f,
-                    "{secrets} the signature in {place}: wrong secret, or the body was changed on the way"
-                )
-            }
-            Problem::OutOfWindow { ahead_s, tolerance_s } => {
-                let side = if *ahead_s < 0 { "behind" } else { "ahead of" };
-                let by = ahead_s.unsigned_abs();
-                write!(f, "the signed time is {by} s {side} our clock; the tolerance is {tolerance_s} s")
-            }
-        }
-    }
-}
-
-/// Why a secret does not serve as a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// Empty, blank, or all NUL: anybody could sign with it.
-    #[error("the secret is empty or blank")]
-    Blank,
-    /// The scheme's key pipe cannot read it.
-    #[error("the secret does not have the provider's form")]
-    Form,
+    pub(super) timestamp: Option<Slot>,
+    pub(super) unit: Unit,
+    pub(super) ids: Vec<Slot>,
 }
 
 impl Scheme {
@@ -238,129 +119,10 @@ impl Scheme {
         self.content.covers_id()
     }
 
-    /// Tells whether any part of the proof is there.
-    pub fn is_present(&self, values: &Values<'_>) -> bool {
-        self.sigs.iter().any(|slot| values.get(*slot).is_some())
-    }
-
-    /// Returns the delivery's id.
-    pub fn id(&self, values: &Values<'_>) -> Option<String> {
-        self.ids.iter().find_map(|slot| values.text(*slot))
-    }
-
-    /// Verifies a request.
-    ///
-    /// A signed time that stands in the body is looked at where it is there: a signed delivery is not
-    /// refused over its shape.
-    ///
-    /// # Errors
-    ///
-    /// Why the proof does not hold.
-    pub fn verify(&self, keys: &[Key], values: &Values<'_>, window: Window) -> Result<Proof, Problem> {
-        self.refuse_conflicts(values)?;
-        let claim = self.claim(values)?;
-        let id = self.ids.iter().find_map(|slot| values.get(*slot));
-        let context = Context { values, timestamp: claim.timestamp.as_deref(), id: id.as_deref() };
-        if keys.is_empty() {
-            return Err(Problem::NoKey);
-        }
-        let key_index = self.matching_key(keys, &claim.candidates, &context)?.ok_or_else(|| {
-            let place = self.places(values);
-            Problem::Mismatch { place, keys: keys.len() }
-        })?;
-        let signed_at = claim.signed_at.or_else(|| self.time_in_body(values));
-        self.check_window(signed_at, window)?;
-        Ok(Proof { key_index, signed_at })
-    }
-
-    fn refuse_conflicts(&self, values: &Values<'_>) -> Result<(), Problem> {
-        let ids = self.ids.iter().filter(|_| self.content.covers_id()).copied();
-        let mut proof =
-            self.sigs.iter().copied().chain(self.timestamp).chain(ids).chain(self.content.slots());
-        match proof.find(|slot| values.conflicts(*slot)) {
-            Some(slot) => Err(Problem::Conflict { place: values.location(slot).to_string() }),
-            None => Ok(()),
-        }
-    }
-
-    /// Reads what the request claims: its signatures and its signed time.
-    fn claim<'v>(&self, values: &'v Values<'_>) -> Result<Claim<'v>, Problem> {
-        let mut claim = Claim::default();
-        let mut times = Times::default();
-        for slot in &self.sigs {
-            let Some(text) = values.get(*slot) else { continue };
-            claim.present = true;
-            self.syntax.read(&text, |field, value| match field {
-                Field::Signature => claim.candidates.add(self.encoding, value),
-                Field::Timestamp => times.add(value),
-                Field::Ignored => {}
-            });
-        }
-        if !claim.present {
-            return Err(Problem::Missing { place: self.places(values), form: self.form() });
-        }
-        let malformed = || Problem::Malformed { place: self.places(values), form: self.form() };
-        if claim.candidates.is_unusable() || times.conflict {
-            return Err(malformed());
-        }
-        if self.syntax.has_timestamp() {
-            claim.timestamp = Some(Cow::Owned(times.first.ok_or_else(malformed)?));
-        } else if let Some(slot) = self.timestamp.filter(|slot| !in_body(values.location(*slot))) {
-            claim.timestamp = Some(values.get(slot).ok_or_else(|| self.no_time(values, slot))?);
-        }
-        if let Some(text) = &claim.timestamp {
-            let time = std::str::from_utf8(text).ok().and_then(|text| self.unit.parse(text));
-            let place = || {
-                self.timestamp.map_or_else(|| self.places(values), |slot| values.location(slot).to_string())
-            };
-            let form = || self.unit.form().to_owned();
-            claim.signed_at = Some(time.ok_or_else(|| Problem::Malformed { place: place(), form: form() })?);
-        }
-        Ok(claim)
-    }
-
-    fn no_time(&self, values: &Values<'_>, slot: Slot) -> Problem {
-        Problem::Missing { place: values.location(slot).to_string(), form: self.unit.form().to_owned() }
-    }
-
-    fn matching_key(
-        &self,
-        keys: &[Key],
-        candidates: &Candidates,
-        context: &Context<'_>,
-    ) -> Result<Option<usize>, Problem> {
-        for (index, key) in keys.iter().enumerate() {
-            let mut mac = key.clone();
-            self.content.write(context, &mut |bytes| mac.update(bytes)).map_err(|place| {
-                Problem::Missing { place, form: "it is part of what is signed".to_owned() }
-            })?;
-            let tag = mac.finish();
-            let matches =
-                candidates.iter().fold(Choice::from(0), |any, candidate| any | tag.matches(candidate));
-            if matches.into() {
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
-    }
-
-    fn time_in_body(&self, values: &Values<'_>) -> Option<Timestamp> {
-        let slot = self.timestamp.filter(|slot| in_body(values.location(*slot)))?;
-        self.unit.parse(&values.text(slot)?)
-    }
-
-    fn check_window(&self, signed_at: Option<Timestamp>, window: Window) -> Result<(), Problem> {
-        let (Some(signed_at), Some(tolerance)) = (signed_at, window.tolerance) else { return Ok(()) };
-        if u128::from(self.unit.distance_ms(signed_at, window.now)) <= tolerance.as_millis() {
-            return Ok(());
-        }
-        let ahead_s = signed_at.as_second() - window.now.as_second();
-        Err(Problem::OutOfWindow { ahead_s, tolerance_s: tolerance.as_secs() })
-    }
-
-    fn places(&self, values: &Values<'_>) -> String {
-        let places: Vec<_> = self.sigs.iter().map(|slot| values.location(*slot).to_string()).collect();
-        places.join(" or ")
+    /// Returns the delivery's id where it is part of what is signed. Where it is not, it is not looked
+    /// for, so that the body of a request that may be forged is not parsed.
+    pub(super) fn signed_id<'v>(&self, values: &'v Values<'_>) -> Option<Cow<'v, [u8]>> {
+        self.ids.iter().filter(|_| self.content.covers_id()).find_map(|slot| values.get(*slot))
     }
 
     /// Says what the proof's text looks like, such as `sha256=<hex>`.
@@ -419,7 +181,7 @@ impl Scheme {
             headers.push((name.clone(), time.clone().into()));
         }
         let values = Values::new(fields, Request { headers: &headers, ..request });
-        let id = self.ids.iter().find_map(|slot| values.get(*slot));
+        let id = self.signed_id(&values);
         let context = Context { values: &values, timestamp: Some(time.as_bytes()), id: id.as_deref() };
         let mut mac = key.clone();
         self.content.write(&context, &mut |bytes| mac.update(bytes))?;
@@ -432,72 +194,9 @@ impl Scheme {
     }
 }
 
-fn in_body(location: &Location) -> bool {
+/// Tells whether a value is covered with the body that it is part of.
+pub(super) fn in_body(location: &Location) -> bool {
     matches!(location, Location::Json(_) | Location::Form(_))
-}
-
-/// What a request claims about itself.
-#[derive(Default)]
-struct Claim<'v> {
-    present: bool,
-    candidates: Candidates,
-    timestamp: Option<Cow<'v, [u8]>>,
-    signed_at: Option<Timestamp>,
-}
-
-/// Decoded signatures.
-struct Candidates {
-    tags: [([u8; TAG_BYTES_MAX], usize); CANDIDATES_MAX],
-    len: usize,
-    overflow: bool,
-}
-
-impl Default for Candidates {
-    fn default() -> Self {
-        Self { tags: [([0; TAG_BYTES_MAX], 0); CANDIDATES_MAX], len: 0, overflow: false }
-    }
-}
-
-impl Candidates {
-    /// Adds a signature if it is strictly encoded; one that is not can match nothing.
-    fn add(&mut self, encoding: Encoding, text: &[u8]) {
-        let mut buffer = [0; TAG_BYTES_MAX];
-        let len = encoding.decode(text, &mut buffer).map_or(0, <[u8]>::len);
-        if len == 0 {
-            return;
-        }
-        match self.tags.get_mut(self.len) {
-            Some(slot) => {
-                *slot = (buffer, len);
-                self.len += 1;
-            }
-            None => self.overflow = true,
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.tags[..self.len].iter().map(|(bytes, len)| &bytes[..*len])
-    }
-
-    fn is_unusable(&self) -> bool {
-        self.overflow || self.len == 0
-    }
-}
-
-/// The signed times that stand in a proof's text; different ones are ambiguous.
-#[derive(Default)]
-struct Times {
-    first: Option<Vec<u8>>,
-    conflict: bool,
-}
-
-impl Times {
-    fn add(&mut self, text: &[u8]) {
-        match &self.first {
-            None => self.first = Some(text.to_vec()),
-            Some(first) => self.conflict |= first != text,
-        }
-    }
 }
 
 #[cfg(test)]
