@@ -15,25 +15,32 @@ use crate::event::ProviderId;
 pub struct ProviderEntry {
     /// The provider's id.
     pub id: ProviderId,
-    /// Its name as people write it.
+    /// Its name as people write it; default: the id.
+    #[serde(default)]
     pub name: String,
     /// What kind of proof it sends.
+    #[serde(default)]
     pub family: Family,
     /// The provider whose other scheme this entry describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant_of: Option<ProviderId>,
     /// How well the entry's facts are known.
+    #[serde(default)]
     pub confidence: Confidence,
-    /// The provider's own page on its webhooks.
+    /// The provider's own page on its webhooks. Like `source` and `read_on`, built-in entries have it.
+    #[serde(default)]
     pub docs: String,
     /// What was read for this entry: page, package and version, section.
+    #[serde(default)]
     pub source: String,
     /// The day of reading, `YYYY-MM-DD`.
+    #[serde(default)]
     pub read_on: String,
     /// The proof; absent for a provider that sends none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
     /// How a delivery becomes an event.
+    #[serde(default)]
     pub event: Event,
     /// What the provider wants as an answer.
     #[serde(default)]
@@ -41,7 +48,7 @@ pub struct ProviderEntry {
     /// How the provider asks whether the URL is ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handshakes: Vec<Handshake>,
-    /// The secrets that a trigger needs.
+    /// The secrets that a trigger needs; default: one, the main secret, if there is a signature.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretSpec>,
     /// What a trigger may set, for entries that leave something open.
@@ -79,10 +86,11 @@ fn three_days() -> u64 {
 }
 
 /// What kind of proof a provider sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Keyed hash over the raw body.
+    #[default]
     Hmac,
     /// Keyed hash over a template that includes a signed time.
     HmacTimestamped,
@@ -91,7 +99,7 @@ pub enum Family {
 }
 
 /// How well an entry's facts are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
     /// Read in the source of the provider's own SDK.
@@ -103,6 +111,7 @@ pub enum Confidence {
     /// Not confirmed.
     Experimental,
     /// The user's own: there is no outside truth to compare with.
+    #[default]
     Own,
 }
 
@@ -158,6 +167,7 @@ pub struct Signature {
 #[serde(deny_unknown_fields)]
 pub struct Event {
     /// Name of the payload's schema.
+    #[serde(default = "any_payload")]
     pub schema: String,
     /// Templates of the kind; the first one whose values are all there counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -174,6 +184,23 @@ pub struct Event {
     /// Form field that holds the JSON where a body is form-encoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwrap: Option<String>,
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self {
+            schema: any_payload(),
+            kind: Vec::new(),
+            delivery: Vec::new(),
+            at: None,
+            unit_at: None,
+            unwrap: None,
+        }
+    }
+}
+
+fn any_payload() -> String {
+    "AnyPayload".to_owned()
 }
 
 /// What the provider wants as an answer to a delivery.
@@ -306,6 +333,20 @@ pub struct SecretSpec {
 
 fn hex() -> String {
     "hex".to_owned()
+}
+
+impl SecretSpec {
+    /// The main secret of an entry that says nothing of its secrets.
+    pub(super) fn main_of(id: &ProviderId) -> Self {
+        Self {
+            name: SIGNING_SECRET.to_owned(),
+            namespace: id.to_string(),
+            about: "the key that you and the provider share".to_owned(),
+            learned: false,
+            prefix: String::new(),
+            encoding: hex(),
+        }
+    }
 }
 
 /// Something that an entry leaves to the trigger.

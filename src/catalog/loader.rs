@@ -9,25 +9,14 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
-use super::{ProviderEntry, SIGNING_SECRET};
+use super::{ProviderEntry, SIGNING_SECRET, SecretSpec};
 
 /// Longest chain of `like`.
 const LIKE_DEPTH_MAX: usize = 4;
 
 /// What an entry says of itself alone.
-const OWN_FIELDS: [&str; 11] = [
-    "id",
-    "name",
-    "family",
-    "variant_of",
-    "confidence",
-    "docs",
-    "source",
-    "read_on",
-    "gotchas",
-    "samples",
-    "like",
-];
+const OWN_FIELDS: [&str; 10] =
+    ["id", "name", "variant_of", "confidence", "docs", "source", "read_on", "gotchas", "samples", "like"];
 
 /// An entry that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +45,9 @@ pub(super) fn load(texts: &[(&str, &str)], known: &Entries) -> Result<Entries, E
     let mut entries = known.clone();
     for (id, table) in &tables {
         let table = resolved(id, table, &tables, known, 0)?;
-        let entry: ProviderEntry =
+        let mut entry: ProviderEntry =
             table.try_into().map_err(|error: toml::de::Error| problem(id, error.to_string()))?;
+        complete(&mut entry);
         check(&entry)?;
         entries.insert(id.clone(), Arc::new(entry));
     }
@@ -113,6 +103,16 @@ fn merge(base: &mut Table, over: Table) {
     }
 }
 
+/// Fills in what follows from the rest.
+fn complete(entry: &mut ProviderEntry) {
+    if entry.name.is_empty() {
+        entry.name = entry.id.to_string();
+    }
+    if entry.signature.is_some() && entry.secrets.is_empty() {
+        entry.secrets.push(SecretSpec::main_of(&entry.id));
+    }
+}
+
 /// Holds what the types cannot say.
 fn check(entry: &ProviderEntry) -> Result<(), Error> {
     let id = entry.id.as_str();
@@ -145,17 +145,9 @@ fn problem(entry: &str, message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::catalog::ProviderCatalog;
+    use crate::catalog::{Confidence, ProviderCatalog};
 
-    const MINIMAL: &str = r#"
-        id = "acme"
-        name = "Acme"
-        family = "hmac"
-        confidence = "own"
-        docs = ""
-        source = "ours"
-        read_on = "2026-11-23"
-    "#;
+    const MINIMAL: &str = "id = \"acme\"";
 
     fn check(extra: &str, expected: Result<&str, &str>) {
         let text = format!("{MINIMAL}\n{extra}");
@@ -187,6 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn a_users_entry_needs_an_id_and_what_is_special_about_it() {
+        let text = format!("{MINIMAL}\n[signature]\nsig = \"header:X-Acme\"");
+        let catalog = ProviderCatalog::with_user_entries(&[text]).unwrap();
+        let entry = catalog.get("acme").unwrap();
+        assert_eq!((entry.name.as_str(), entry.confidence), ("acme", Confidence::Own));
+        assert_eq!(entry.secrets[0].name, "signing_secret");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         check("like = \"githbu\"", Err("no such entry"));
         check("like = \"github\"\nsignatur = 1", Err("unknown field `signatur`"));
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn a_user_may_replace_a_built_in_entry() {
         let text =
-            MINIMAL.replace("acme", "github") + "like = \"github\"\n[signature]\nsig = \"header:X-Mine\"";
+            MINIMAL.replace("acme", "github") + "\nlike = \"github\"\n[signature]\nsig = \"header:X-Mine\"";
         let catalog = ProviderCatalog::with_user_entries(&[text]).unwrap();
         assert_eq!(catalog.get("github").unwrap().signature.as_ref().unwrap().sig, "header:X-Mine");
     }

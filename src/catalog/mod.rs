@@ -85,7 +85,9 @@ mod tests {
     fn every_embedded_entry_loads_under_its_file_name() {
         let catalog = ProviderCatalog::built_in();
         for (file, _) in embedded::ENTRIES {
-            assert_eq!(catalog.get(file).unwrap().id.as_str(), *file);
+            let entry = catalog.get(file).unwrap();
+            assert_eq!(entry.id.as_str(), *file);
+            assert!(!entry.source.is_empty() && !entry.read_on.is_empty(), "{file}: facts need a source");
         }
         assert_eq!(catalog.list_providers().len(), embedded::ENTRIES.len());
     }

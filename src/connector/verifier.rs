@@ -405,10 +405,7 @@ mod tests {
             check_entry(entry).unwrap();
         }
         let broken = "like = \"github\"\n[signature]\ncontent = \"{nope}\"";
-        let text = format!(
-            "id = \"acme\"\nname = \"\"\nfamily = \"hmac\"\nconfidence = \"own\"\ndocs = \"\"\n\
-             source = \"\"\nread_on = \"\"\n{broken}"
-        );
+        let text = format!("id = \"acme\"\n{broken}");
         let catalog = ProviderCatalog::with_user_entries(&[text]).unwrap();
         let error = check_entry(catalog.get("acme").unwrap()).unwrap_err().to_string();
         assert!(error.contains("acme") && error.contains("{nope}"), "{error}");
