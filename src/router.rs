@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use self::stretch::Stretch;
@@ -111,8 +112,13 @@ async fn keep_following(shared: &Shared, mut stopped: watch::Receiver<bool>) {
     while !*stopped.borrow() {
         let before = shared.cursor();
         let mut follower = Follower::new(shared, stopped.clone());
-        let followed = AssertUnwindSafe(follower.follow());
-        match futures_util::FutureExt::catch_unwind(followed).await {
+        let followed = AssertUnwindSafe(follower.follow()).catch_unwind();
+        let followed = tokio::select! {
+            followed = followed => followed,
+            // It may wait for room in a log that gives none.
+            _ = stopped.changed() => return,
+        };
+        match followed {
             Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::error!(%error, "events are not routed; trying again"),
             Err(_) => {

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod exec_guard;
 mod front_door;
 mod providers;
 mod real_input;
