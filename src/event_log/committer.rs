@@ -166,8 +166,7 @@ impl Committer {
             }
             Ok(Appended::Full) => {
                 tell(waiters, &IngestError::Full);
-                self.wait_for_room(work.lazy);
-                Ok(())
+                self.wait_for_room(work.lazy)
             }
             other => {
                 let error = match other {
@@ -229,9 +228,14 @@ impl Committer {
         self.follower.committed(self.next - 1);
     }
 
-    fn wait_for_room(&self, lazy: Vec<Lazy>) {
-        self.queue.put_back(lazy);
+    /// Puts lazy records back, to be tried again. Once the log is closed there is no again: what they say
+    /// is made anew by the router and the dispatchers after the next start.
+    fn wait_for_room(&self, lazy: Vec<Lazy>) -> Result<(), Error> {
+        if !self.queue.put_back(lazy) {
+            return Err(Error::Full);
+        }
         std::thread::sleep(FULL_PAUSE);
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
@@ -10,6 +11,11 @@ use super::Error;
 
 /// The lock's file in the data folder.
 const FILE: &str = "LOCK";
+
+/// How long a lock may outlive its holder, and how often that is looked at: a child that the holder is
+/// just starting shares the lock until it runs its own program.
+const PATIENCE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Holds the data folder for this process until dropped.
 #[derive(Debug)]
@@ -26,7 +32,13 @@ impl Lock {
             .write(true)
             .open(&path)
             .map_err(Error::io("opening", &path))?;
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut patience = PATIENCE;
+        while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if !patience.is_zero() {
+                std::thread::sleep(PAUSE);
+                patience = patience.saturating_sub(PAUSE);
+                continue;
+            }
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
             let pid = if pid.trim().is_empty() { "?".to_owned() } else { pid.trim().to_owned() };

@@ -62,7 +62,7 @@ use self::sled_log::SledTable;
 use self::state::Follower;
 use self::state::table::{MemoryTable, Table};
 use crate::clock::Clock;
-use crate::event::{EventContent, EventId, Position, StoredEvent};
+use crate::event::{Body, EventContent, EventId, Position, StoredEvent};
 
 /// Largest body that a record holds; larger ones are spooled. More would let a few slow senders hold
 /// much memory, and a record must fit a frame; less would cost a file and two flushes for bodies that a
@@ -273,7 +273,8 @@ impl Log {
     /// Stores the events of one delivery and returns when they are on the device: for each one its id,
     /// or that of the event that holds its dedupe key. Waits for room in the queue until `deadline`.
     ///
-    /// All events are of one trigger. Dropping the future after it waited for room does not undo anything.
+    /// All events are of one trigger. Spooled bodies of events that are not stored are removed. Dropping the
+    /// future after it waited for room does not undo anything.
     ///
     /// # Errors
     ///
@@ -283,6 +284,22 @@ impl Log {
         events: Vec<NewEvent>,
         deadline: Instant,
     ) -> Result<Vec<Ingested>, IngestError> {
+        let ingested = self.try_ingest(&events, deadline).await;
+        for (i, event) in events.iter().enumerate() {
+            let Body::Spooled(body) = &event.content.body else { continue };
+            let not_stored = match &ingested {
+                Ok(ingested) => matches!(ingested[i], Ingested::Duplicate(_)),
+                Err(IngestError::Overloaded | IngestError::Full) => true,
+                Err(IngestError::Failing(_)) => false,
+            };
+            if not_stored {
+                self.0.spool.discard(body);
+            }
+        }
+        ingested
+    }
+
+    async fn try_ingest(&self, events: &[NewEvent], deadline: Instant) -> Result<Vec<Ingested>, IngestError> {
         let writer = self.writer()?;
         let Some(trigger) = events.first().map(|event| event.content.trigger_id.clone()) else {
             return Ok(Vec::new());
@@ -503,5 +520,9 @@ fn sized(record: Vec<u8>) -> Result<Vec<u8>, Error> {
     Ok(record)
 }
 
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

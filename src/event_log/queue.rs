@@ -221,15 +221,19 @@ impl Queue {
         Some(Work { urgent, lazy })
     }
 
-    /// Puts lazy jobs back that could not be committed for want of room.
-    pub(super) fn put_back(&self, lazy: Vec<Lazy>) {
+    /// Puts lazy jobs back that could not be committed for want of room; not into a closed queue.
+    pub(super) fn put_back(&self, lazy: Vec<Lazy>) -> bool {
         let mut waiting = self.waiting.lock();
+        if waiting.closed.is_some() {
+            return false;
+        }
         for job in lazy.into_iter().rev() {
             waiting.lazy.push_front(job);
         }
         if !waiting.lazy.is_empty() {
             waiting.lazy_since = Some(Instant::now());
         }
+        true
     }
 
     /// Takes nothing more: what comes gets `error`, what waits is still committed.

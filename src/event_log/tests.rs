@@ -555,7 +555,7 @@ async fn spooled_body_is_read_back_and_leftovers_are_removed_on_reopening() {
         writer.write(b"body").unwrap();
         writer.finish().unwrap()
     };
-    let mut event = new_event(None);
+    let mut event = new_event(Some("large"));
     event.content.body = Body::Spooled(spooled.clone());
     let id = ingest(bed.log(), vec![event]).await[0].id();
     bed.log().spool().create().unwrap().finish().unwrap();
@@ -563,6 +563,11 @@ async fn spooled_body_is_read_back_and_leftovers_are_removed_on_reopening() {
     let files = || std::fs::read_dir(&bodies).unwrap().count();
     drop(bed.log().spool().create().unwrap());
     assert_eq!(files(), 2, "a body given up leaves nothing");
+    let mut again = new_event(Some("large"));
+    again.content.body = Body::Spooled(bed.log().spool().create().unwrap().finish().unwrap());
+    assert_eq!(files(), 3);
+    assert_eq!(ingest(bed.log(), vec![again]).await, [Ingested::Duplicate(id)]);
+    assert_eq!(files(), 2, "a duplicate's body is removed");
     bed.reboot();
     bed.log().spool().sweep(bed.log().state()).unwrap();
     assert_eq!(files(), 1);
