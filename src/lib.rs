@@ -30,4 +30,3 @@ pub mod subscription;
 pub mod clock;
 pub mod config;
 pub mod event;
-pub mod limits;

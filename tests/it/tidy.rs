@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules by rank: a module uses modules of lower ranks (greater numbers) only.
-const RANKS: [&[&str]; 9] = [
+const RANKS: [&[&str]; 11] = [
     &["main"],
     &["cli"],
     &["app"],
     &["front_door", "admin"],
-    &["provider", "router", "dispatch", "supervise"],
+    &["provider", "router", "dispatch"],
+    &["supervise"],
     &["connector", "function", "replay"],
     &["event_log", "secrets"],
     &["signature", "subscription", "catalog", "flow"],
-    &["event", "config", "clock", "limits"],
+    &["config", "clock"],
+    &["event"],
 ];
-
-/// Pairs of one rank where the first may use the second, with the reason.
-const WITHIN_RANK: [(&str, &str, &str); 0] = [];
 
 /// Crates that only some modules may name.
 const CONFINED: [(&str, &[&str]); 3] = [
@@ -78,8 +77,7 @@ fn modules_use_lower_ranks_only() {
             *ranks.get(from.as_str()).unwrap_or_else(|| panic!("module {from} has no rank in tidy.rs"));
         for to in used(shipped(&text)) {
             let Some(to_rank) = ranks.get(to.as_str()) else { continue };
-            let allowed = WITHIN_RANK.iter().any(|(a, b, _)| *a == from && *b == to);
-            if to != from && *to_rank <= rank && !allowed {
+            if to != from && *to_rank <= rank {
                 wrong.push(format!("{}: {from} uses {to}", path.display()));
             }
         }

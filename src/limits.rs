@@ -1,1 +1,0 @@
-//! Bounds that several modules share, each with its unit.
