@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::config::{Knowledge, ProviderFacts, SecretFact, SettingFact};
+use crate::connector::{TriggerSettings, Verifier};
 use crate::subscription::Subscription;
 
 /// The built-in catalogue and CEL as a configuration's [`Knowledge`].
@@ -22,7 +23,12 @@ impl Knowledge for BuiltIn {
         let id = toml::from_str::<toml::Table>(entry).ok();
         let id = id.as_ref().and_then(|table| table.get("id")?.as_str()).ok_or("`id` is missing")?;
         let catalog = ProviderCatalog::with_user_entries(&[entry]).map_err(|error| one_line(&error))?;
-        catalog.get(id).map(|entry| facts(entry)).ok_or_else(|| "`id` is no provider's id".to_owned())
+        let entry = catalog.get(id).ok_or("`id` is no provider's id")?;
+        // Locations, templates and syntaxes are texts until they are compiled, for which all settings are needed.
+        if entry.settings.iter().all(|setting| setting.default.is_some()) {
+            Verifier::new(entry, &TriggerSettings::default()).map_err(|error| one_line(&error))?;
+        }
+        Ok(facts(entry))
     }
 
     fn compile_cel(&self, expression: &str) -> Result<(), String> {

@@ -1,16 +1,35 @@
 //! `secrets`: what hookkeeper keeps sealed.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::client::Client;
 use super::render::{self, note, out, text};
-use super::source::{Source, items, post};
-use super::{Reach, Usage};
-use crate::admin::Query;
+use super::source::{Source, items, local_client, post};
+use super::{Reach, Usage, settings};
+use crate::admin::{AUDIT_ADMIN, Query};
+use crate::clock::Clock;
+use crate::config::{Scope, is_store_name};
+use crate::event_log::record::{Audit, Record, Sealed};
+use crate::event_log::{Log, Options};
+use crate::secrets::{Secret, Vault};
+
+/// How long closing the log may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a secret is kept.
+enum Place {
+    /// By a running server.
+    Server(Client),
+    /// In a stopped server's folder.
+    Folder(PathBuf),
+}
 
 /// `secrets`.
 #[derive(Subcommand)]
@@ -104,16 +123,71 @@ impl Name {
         if value.trim().is_empty() {
             return Err(Usage("stdin holds no secret".to_owned()).into());
         }
-        let client = Source::server(&self.reach).await?;
-        client.change(Method::PUT, &self.path(), &Query::default(), &json!({"value": value})).await?;
+        match self.place().await? {
+            Place::Server(client) => {
+                let body = json!({"value": value});
+                client.change(Method::PUT, &self.path(), &Query::default(), &body).await?;
+            }
+            Place::Folder(data) => self.keep(&data, Some(Secret::new(value)), "secret_set").await?,
+        }
         note(format_args!("kept; refer to it as \"store:{}\"", self.name));
         Ok(())
     }
 
     async fn remove(self) -> anyhow::Result<()> {
-        let client = Source::server(&self.reach).await?;
-        client.change(Method::DELETE, &self.path(), &Query::default(), &json!({})).await?;
+        match self.place().await? {
+            Place::Server(client) => {
+                client.change(Method::DELETE, &self.path(), &Query::default(), &json!({})).await?;
+            }
+            Place::Folder(data) => self.keep(&data, None, "secret_removed").await?,
+        }
         note(format_args!("{} is forgotten", self.name));
+        Ok(())
+    }
+
+    /// Finds where the secret is kept: by a running server, else in the data folder itself.
+    async fn place(&self) -> anyhow::Result<Place> {
+        if let Some(data) = &self.reach.data {
+            return Ok(Place::Folder(data.clone()));
+        }
+        if self.reach.admin.is_some() {
+            return Ok(Place::Server(Source::server(&self.reach).await?));
+        }
+        let settings = settings::load(&self.reach.config, Scope::Text)?;
+        let client = local_client(&settings.config)?;
+        if client.answers().await {
+            Ok(Place::Server(client))
+        } else {
+            Ok(Place::Folder(settings.config.log.path))
+        }
+    }
+
+    /// Keeps or forgets a secret in a stopped server's folder, so that it is there at the first start.
+    async fn keep(&self, data: &Path, secret: Option<Secret>, code: &str) -> anyhow::Result<()> {
+        if !is_store_name(&self.name) {
+            return Err(Usage(format!("{:?} does not serve as a secret's name", self.name)).into());
+        }
+        let log = Log::open(Options::new(data))?;
+        let sealed = match &secret {
+            Some(secret) => Vault::new(data).seal(&self.name, secret)?,
+            None if log.state().sealed(&self.name).is_none_or(|sealed| sealed.is_empty()) => {
+                anyhow::bail!("there is no secret {}", self.name);
+            }
+            None => bytes::Bytes::new(),
+        };
+        let at = Clock::system().now();
+        let audit = Audit {
+            topic: AUDIT_ADMIN.to_owned(),
+            at,
+            trigger_id: None,
+            peer: None,
+            code: code.to_owned(),
+            detail: format!("{}, while the server was stopped", self.name),
+            count: 1,
+        };
+        let sealed = Sealed { name: self.name.clone(), at, sealed };
+        log.append_durable(vec![Record::Sealed(sealed), Record::Audit(audit)]).await?;
+        log.close(Instant::now() + CLOSE_TIMEOUT).await;
         Ok(())
     }
 
