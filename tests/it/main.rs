@@ -4,6 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
+mod cli;
+mod config;
 mod exec_guard;
 mod front_door;
 mod providers;

@@ -1,0 +1,311 @@
+//! The command line against a running server and a stopped server's folder.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::receiver::{ok, status};
+use crate::support::{BINARY, Receiver, Server, config};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn fails(server: &Server, args: &[&str], code: i32, part: &str) {
+    let output = server.run(args);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
+    assert!(told.contains(part), "{args:?}: {told}");
+    assert!(!told.contains("panicked"), "{told}");
+}
+
+/// Sends one event and returns its id, once its run is finished.
+fn sent(server: &Server, args: &[&str]) -> String {
+    let output = server.run(&[&["send", "github", "--json"], args].concat());
+    let answers: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let id = answers["items"][0]["event_id"].as_str().unwrap().to_owned();
+    server.wait("the event's runs", |server| {
+        let account: Value = serde_json::from_str(&server.cli(&["why", &id, "--json"])).unwrap();
+        account["event"]["state"] != "open"
+    });
+    id
+}
+
+fn with_input(folder: &Path, args: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.args(args).current_dir(folder).env_remove("HOOKKEEPER_ADMIN");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_quick_start_shows_a_signed_event_going_all_the_way_through() {
+    let mut server = Server::prepare("");
+    std::fs::remove_file(server.folder.path().join("hookkeeper.toml")).unwrap();
+    // The quick start has fixed ports, which another test or server may have.
+    let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    if !free(8080) || !free(8081) {
+        eprintln!("skipped: port 8080 or 8081 is taken");
+        return;
+    }
+    server.restart();
+    let output = server.run(&["send", "github"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    assert!(told.contains("stored as") && told.contains("print succeeded after 1 attempt"), "{told}");
+    let listed = server.cli(&["events", "list"]);
+    assert!(listed.contains("push") && listed.contains("done"), "{listed}");
+    let secret = std::fs::read_to_string(server.data().join("quickstart-secret")).unwrap();
+    assert!(!server.log().contains(secret.trim()), "the secret is not shown");
+    assert_eq!(server.stop(), Some(0));
+    assert!(server.cli(&["events", "list"]).contains("push"), "from the stopped folder");
+}
+
+#[test]
+fn listings_are_the_same_from_a_server_and_from_its_folder() {
+    let receiver = Receiver::start();
+    let mut server = Server::start(&config(&receiver.url("/fn")));
+    for _ in 0..3 {
+        sent(&server, &[]);
+    }
+    let id = sent(&server, &["--event", "pull_request.opened"]);
+    let run = format!("{id}-fn-1");
+    let listings: [&[&str]; 7] = [
+        &["events", "list"],
+        &["events", "list", "--kind", "pull_*"],
+        &["runs", "list", "--state", "succeeded"],
+        &["dead-letters", "list"],
+        &["functions", "list"],
+        &["log", "read"],
+        &["log", "read", "events"],
+    ];
+    let shown: [&[&str]; 4] = [
+        &["events", "show", &id, "--json"],
+        &["events", "body", &id],
+        &["why", &run, "--json"],
+        &["runs", "show", &run, "--json"],
+    ];
+    let all = |server: &Server| {
+        let lists: Vec<_> = listings.iter().map(|args| server.items(args)).collect();
+        (lists, shown.map(|args| server.cli(args)))
+    };
+    let running = all(&server);
+    assert_eq!(running.0.iter().map(Vec::len).collect::<Vec<_>>()[..4], [4, 1, 4, 0]);
+    assert_eq!(server.stop(), Some(0));
+    let stopped = all(&server);
+    for (i, (a, b)) in running.0.iter().zip(&stopped.0).enumerate() {
+        assert!(a == b, "{:?}: {a:?}\n{b:?}", listings[i]);
+    }
+    assert_eq!(running.1, stopped.1);
+    let data = server.data();
+    assert_eq!(server.items(&["events", "list", "--data", data.to_str().unwrap()]).len(), 4);
+}
+
+#[test]
+fn pages_go_on_where_they_ended() {
+    let receiver = Receiver::start();
+    let server = Server::start(&config(&receiver.url("/fn")));
+    server.cli(&["send", "github", "--count", "5", "--json"]);
+    let first: Value =
+        serde_json::from_str(&server.cli(&["events", "list", "--limit", "2", "--json"])).unwrap();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let rest = server.items(&["events", "list", "--cursor", cursor]);
+    assert_eq!((first["items"].as_array().unwrap().len(), rest.len()), (2, 3));
+    assert!(rest[0]["id"].as_str().unwrap() < first["items"][1]["id"].as_str().unwrap());
+}
+
+#[test]
+fn a_bad_signature_is_refused_and_audited() {
+    let receiver = Receiver::start();
+    let server = Server::start(&config(&receiver.url("/fn")));
+    let output = server.run(&["send", "github", "--invalid"]);
+    assert_eq!(output.status.code(), Some(0), "a refusal is what was wanted: {}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("invalid_signature"));
+    server.wait("the audit line", |server| {
+        !server.items(&["log", "read", "audit.signature_verify"]).is_empty()
+    });
+    assert!(server.items(&["events", "list"]).is_empty());
+}
+
+#[test]
+fn a_delivery_sent_again_is_a_duplicate_and_why_counts_it() {
+    let receiver = Receiver::start();
+    let server = Server::start(&config(&receiver.url("/fn")));
+    let id = sent(&server, &["--delivery", "once"]);
+    let again: Value =
+        serde_json::from_str(&server.cli(&["send", "github", "--delivery", "once", "--json"])).unwrap();
+    assert_eq!(again["items"][0]["duplicate"], true);
+    assert_eq!(again["items"][0]["event_id"], id);
+    let told = server.cli(&["why", &id]);
+    for part in ["verified  yes (hmac", "once, 1 duplicate", "succeeded", "attempt 1", "status 200"] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+}
+
+#[test]
+fn replays_and_dead_letters_go_round() {
+    let receiver = Receiver::answering(|_, earlier| if earlier == 0 { status(500, "") } else { ok() });
+    let text = config(&receiver.url("/fn"))
+        .replace("on = [\"github\"]", "on = [\"github\"]\nretry = { attempts = 1 }");
+    let server = Server::start(&text);
+    let id = sent(&server, &[]);
+    assert_eq!(server.items(&["dead-letters", "list"]).len(), 1);
+    assert_eq!(server.items(&["events", "list", "--state", "dead"]).len(), 1);
+    fails(&server, &["dead-letters", "replay"], 2, "--all");
+    server.cli(&["dead-letters", "replay", "--all"]);
+    server.wait("the new run", |server| server.items(&["runs", "list", "--state", "succeeded"]).len() == 1);
+    assert!(server.items(&["dead-letters", "list"]).is_empty());
+
+    let dry: Value =
+        serde_json::from_str(&server.cli(&["replay", "--since", "1h", "--dry-run", "--json"])).unwrap();
+    assert_eq!((&dry["matched"], &dry["created"]), (&Value::from(1), &Value::from(1)));
+    server.cli(&["replay", "--since", "1h"]);
+    server.cli(&["replay", &id]);
+    server.wait("both", |server| server.items(&["runs", "list", "--state", "succeeded"]).len() == 3);
+    assert_eq!(server.items(&["runs", "list"]).len(), 4, "the dead one stays to be told of");
+    fails(&server, &["replay"], 2, "--all");
+    fails(&server, &["replay", &id, "--trigger", "github"], 2, "not both");
+    fails(&server, &["replay", &id, "--function", "gone"], 1, "there is no function gone");
+}
+
+#[test]
+fn a_paused_trigger_holds_and_resumes() {
+    let receiver = Receiver::start();
+    let server = Server::start(&config(&receiver.url("/fn")));
+    server.cli(&["triggers", "pause", "github"]);
+    server.cli(&["send", "github", "--json"]);
+    server.wait("the held run", |server| server.items(&["runs", "list", "--state", "waiting"]).len() == 1);
+    assert!(server.cli(&["events", "list"]).contains("held"));
+    server.cli(&["triggers", "resume", "github"]);
+    receiver.wait_for(1);
+    fails(&server, &["triggers", "arm", "github"], 1, "nothing to arm for");
+    fails(&server, &["triggers", "pause", "gihub"], 1, "there is no trigger");
+}
+
+#[test]
+fn stored_secrets_are_set_before_the_first_start_and_used_by_send() {
+    let receiver = Receiver::start();
+    let text = config(&receiver.url("/fn"));
+    let start = text.find("literal:").unwrap();
+    let end = start + text[start..].find('"').unwrap();
+    let mut server = Server::prepare(&text.replace(&text[start..end], "store:gh/secret"));
+    let set = with_input(server.folder.path(), &["secrets", "set", "gh/secret"], b"kept by us\n");
+    assert!(set.status.success(), "{}", self::text(&set.stderr));
+    server.restart();
+    sent(&server, &[]);
+    assert_eq!(server.cli(&["secrets", "reveal", "gh/secret"]), "kept by us\n");
+    let topics = server.items(&["log", "read", "audit.admin"]);
+    assert_eq!(
+        topics.iter().map(|line| line["code"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["secret_set", "secret_revealed"]
+    );
+    let set = with_input(server.folder.path(), &["secrets", "set", "gh/secret"], b"another one\n");
+    assert!(set.status.success(), "{}", self::text(&set.stderr));
+    sent(&server, &[]);
+    assert_eq!(server.items(&["secrets", "list"]).len(), 1);
+    assert!(!server.log().contains("kept by us"));
+}
+
+#[test]
+fn wrong_usage_is_2_and_failure_is_1() {
+    let receiver = Receiver::start();
+    let server = Server::start(&config(&receiver.url("/fn")));
+    fails(&server, &["events", "show", "nonsense"], 2, "event id");
+    fails(&server, &["events", "list", "--state", "gone"], 2, "unknown event state");
+    fails(&server, &["events", "list", "--since", "yesterday"], 2, "since");
+    fails(&server, &["why", "nonsense"], 2, "neither");
+    fails(&server, &["why", "01KAR5M2D40000000000000000"], 1, "there is no event");
+    fails(&server, &["send", "gihub"], 2, "did you mean `github`?");
+    fails(
+        &server,
+        &["send", "github", "--event", "pull_request.open"],
+        2,
+        "did you mean `pull_request.opened`?",
+    );
+    fails(&server, &["send", "stripe"], 2, "--url and --secret");
+    fails(&server, &["send", "github", "--secret", "env:NOT_SET_ANYWHERE"], 1, "NOT_SET_ANYWHERE");
+    fails(&server, &["events", "list", "--admin", "http://127.0.0.1:1"], 1, "no server answers");
+    fails(&server, &["events", "list", "--data", "gone"], 1, "holds no store");
+    fails(&server, &["events", "list", "--data", "data"], 1, "in use");
+    fails(&server, &["triggers", "pause", "github", "--data", "data"], 2, "running server");
+    fails(&server, &["doctor"], 1, "in use");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let receiver = Receiver::start();
+    let server = Server::start(&config(&receiver.url("/fn")));
+    server.cli(&["send", "github", "--count", "30", "--json"]);
+    let mut command = Command::new(BINARY);
+    command.args(["log", "read", "events", "--limit", "500", "--json"]).current_dir(server.folder.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(child.wait().unwrap().success() && !told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn verify_answers_each_line_with_one() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let hello = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let line = |secret: &str| {
+        serde_json::json!({
+            "provider": "github",
+            "secret": secret,
+            "headers": {"X-Hub-Signature-256": hello, "X-GitHub-Event": "push", "X-GitHub-Delivery": "d"},
+            "body": "Hello, World!",
+        })
+        .to_string()
+    };
+    let input = format!("{}\n{}\nnonsense hunter2\n", line("It's a Secret to Everybody"), line("x"));
+    let output = with_input(folder.path(), &["verify", "--jsonl"], input.as_bytes());
+    assert_eq!(output.status.code(), Some(2), "one line is no request");
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(
+        lines[0],
+        serde_json::json!({"state": "verified", "reason": null, "hint": null, "kind": "push", "dedupe_key": "d", "reply": null})
+    );
+    assert_eq!((&lines[1]["state"], &lines[1]["reason"]), (&"rejected".into(), &"invalid_signature".into()));
+    assert!(!text(&output.stderr).contains("hunter2") && !text(&output.stdout).contains("hunter2"));
+}
+
+#[test]
+fn doctor_reads_everything_and_rebuilds() {
+    let receiver = Receiver::start();
+    let mut server = Server::start(&config(&receiver.url("/fn")));
+    let id = sent(&server, &[]);
+    let before = server.cli(&["why", &id, "--json"]);
+    assert_eq!(server.stop(), Some(0));
+    assert!(server.cli(&["doctor"]).contains("every checksum holds"));
+    server.cli(&["doctor", "--rebuild"]);
+    assert_eq!(server.cli(&["why", &id, "--json"]), before);
+}
+
+#[test]
+fn bench_counts_what_was_accepted() {
+    let receiver = Receiver::start();
+    let server = Server::start(&config(&receiver.url("/fn")));
+    let args = ["bench", "--rate", "200", "--duration", "500ms", "--connections", "4", "--json"];
+    let report: Value = serde_json::from_str(&server.cli(&args)).unwrap();
+    assert_eq!(report["accepted"], 100, "{report}");
+    assert_eq!(report["failed"], 0);
+    assert!(report["latency_us"]["p99"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn help_teaches_with_examples() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let help = with_input(folder.path(), &["send", "--help"], b"");
+    assert!(text(&help.stdout).contains("Examples:") && help.status.success());
+    let nothing = with_input(folder.path(), &[], b"");
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(text(&nothing.stderr).contains("hookkeeper send github"));
+}
