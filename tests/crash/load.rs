@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use crate::powercut::Random;
 use crate::support::{Connection, Receiver, Server, github};
 
 /// Connections that send at once.
@@ -25,19 +26,6 @@ pub(crate) fn seed(test: &str) -> u64 {
     let seed = given.unwrap_or_else(|| u64::from(std::process::id()) * 7919);
     eprintln!("{test}: HOOKKEEPER_CRASH_SEED={seed}");
     seed
-}
-
-/// A generator of random numbers that a seed repeats (SplitMix64).
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 /// Senders that go on until they are stopped or the server is gone.
@@ -121,7 +109,7 @@ impl Load {
 
 /// Returns delivery id and body of the event of that number; bodies differ and have odd bytes.
 fn delivery(number: u64) -> (String, Vec<u8>) {
-    let mut random = Random(number);
+    let mut random = Random((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let filler: String = (0..random.below(3000)).map(|_| char::from(33 + random.below(90) as u8)).collect();
     let text = serde_json::json!({ "number": number, "ref": "refs/heads/main", "filler": filler });
     (format!("delivery-{number}"), format!(" {text}\t\r\n").into_bytes())
