@@ -149,7 +149,8 @@ impl Queue {
     pub(super) async fn lazy_room(&self, records: &[Vec<u8>]) -> Result<OwnedSemaphorePermit, Error> {
         let bytes: usize = records.iter().map(|record| record.len().max(LAZY_RECORD_BYTES_MIN)).sum();
         let permits = bytes.min(LAZY_BYTES_MAX) as u32;
-        Arc::clone(&self.lazy_room).acquire_many_owned(permits).await.map_err(|_| Error::Closed)
+        let acquired = Arc::clone(&self.lazy_room).acquire_many_owned(permits).await;
+        acquired.map_err(|_| self.waiting.lock().closed.clone().unwrap_or(Error::Closed))
     }
 
     pub(super) fn push(&self, job: Urgent) -> Result<(), Error> {

@@ -349,3 +349,88 @@ impl Random {
         (self.0 >> 16) as usize % limit
     }
 }
+
+/// Set in the process that the self-test watches.
+const SELF_TEST_DIR: &str = "HOOKKEEPER_POWERCUT_SELF_TEST_DIR";
+
+/// What the self-test watches. Does nothing in a normal test run.
+#[test]
+fn powercut_self_test_when_started_again() {
+    let Ok(dir) = std::env::var(SELF_TEST_DIR) else { return };
+    let dir = Path::new(&dir);
+    let sync = |path: &Path| File::open(path).unwrap().sync_all().unwrap();
+    let write = |name: &str, content: &str| fs::write(dir.join(name), content).unwrap();
+    write("kept", "synced");
+    sync(&dir.join("kept"));
+    write("replaced", "before");
+    sync(&dir.join("replaced"));
+    write("removed", "still there");
+    sync(&dir.join("removed"));
+    fs::create_dir(dir.join("folder")).unwrap();
+    sync(dir);
+    // From here on nothing of the folder is synced.
+    let mut kept = OpenOptions::new().append(true).open(dir.join("kept")).unwrap();
+    std::io::Write::write_all(&mut kept, b" and not").unwrap();
+    write("nameless", "its content was synced, its name was not");
+    sync(&dir.join("nameless"));
+    write("replacement", "after");
+    sync(&dir.join("replacement"));
+    fs::rename(dir.join("replacement"), dir.join("replaced")).unwrap();
+    fs::remove_file(dir.join("removed")).unwrap();
+    write("folder/inside", "x");
+    sync(&dir.join("folder"));
+    fs::create_dir(dir.join("folder-2")).unwrap();
+    write("folder-2/inside", "x");
+    File::options().write(true).open(dir.join("folder/inside")).unwrap().set_len(0).unwrap();
+}
+
+fn watched_self_test(work: &Path, dir: &Path) -> Option<PowerCut> {
+    let cut = PowerCut::prepare(work, dir)?;
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["powercut::powercut_self_test_when_started_again", "--exact"]).env(SELF_TEST_DIR, dir);
+    cut.watch(&mut command);
+    assert!(command.stdout(std::process::Stdio::null()).status().unwrap().success());
+    Some(cut)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn strict_cut_takes_all_that_no_sync_covers_and_nothing_else() {
+    let work = tempfile::tempdir().unwrap();
+    let dir = work.path().join("data");
+    let Some(cut) = watched_self_test(work.path(), &dir) else { return };
+    let loss = cut.cut(Model::Strict);
+    assert_eq!(loss.uncovered, loss.lost);
+    assert_eq!(names(&dir), ["folder", "kept", "removed", "replaced"]);
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!(read("kept"), "synced");
+    assert_eq!(read("replaced"), "before");
+    assert_eq!(read("removed"), "still there");
+    assert_eq!(read("folder/inside"), "", "a name that was synced, a content that was not");
+}
+
+#[test]
+fn random_cuts_keep_what_is_synced_and_lose_some_of_the_rest() {
+    let mut outcomes = std::collections::BTreeSet::new();
+    for seed in 1..12 {
+        let work = tempfile::tempdir().unwrap();
+        let dir = work.path().join("data");
+        let Some(cut) = watched_self_test(work.path(), &dir) else { return };
+        let loss = cut.cut(Model::Random(seed * 7919));
+        assert!(loss.lost <= loss.uncovered);
+        let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+        assert!(read("kept").unwrap().starts_with("synced"));
+        assert!(["before", "after"].contains(&read("replaced").unwrap().as_str()));
+        if let Some(content) = read("nameless") {
+            assert_eq!(content, "its content was synced, its name was not");
+        }
+        outcomes.insert(names(&dir));
+    }
+    assert!(outcomes.len() > 2, "cuts differ: {outcomes:?}");
+}
