@@ -434,6 +434,8 @@ fn a_paused_function_takes_nothing_until_it_is_resumed() {
         let run = bed.run("f").await;
         settle().await;
         assert_eq!(handler.calls(), 0);
+        let parked = bed.look_at(&run);
+        assert_eq!((parked.state, parked.reason.as_deref()), (RunState::Waiting, Some("paused")));
         bed.log.append_durable(pause(false)).await.unwrap();
         bed.until(&run, RunState::Succeeded).await;
     });
@@ -540,7 +542,8 @@ fn an_open_breaker_parks_runs_without_spending_attempts() {
         let calls = handler.calls();
         assert!((21..=24).contains(&calls), "{calls}: it opened with the first failures after the pause");
         for _ in 0..3 {
-            bed.run("f").await;
+            let parked = bed.look_at(&bed.run("f").await);
+            assert_eq!((parked.state, parked.reason.as_deref()), (RunState::Waiting, Some("breaker")));
             bed.pass(Duration::from_secs(1));
             dispatch.0.wake.notify_one();
         }

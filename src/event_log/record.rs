@@ -12,6 +12,10 @@ use crate::event::{EventId, FunctionId, Position, RunId, StoredEvent, Timestamp,
 
 /// Why a run waits whose trigger is paused.
 pub const HELD: &str = "held";
+/// Why a run waits that its function's breaker parks.
+pub const BREAKER: &str = "breaker";
+/// Why a run waits whose function is paused.
+pub const PAUSED: &str = "paused";
 /// Why a run ended that an operator cancelled.
 pub const CANCELLED: &str = "cancelled";
 /// Why a run ended that was a dead letter and was purged.

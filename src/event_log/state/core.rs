@@ -194,15 +194,28 @@ impl Core {
         self.rows.get(key)?.map(|value| Self::decode_run(key, &value)).transpose()
     }
 
-    /// Returns a run; in flight, it is running.
+    /// Returns a run as it is: in flight it is running, parked it is waiting.
     pub(super) fn run(&self, id: &RunId) -> Result<Option<Run>, Error> {
         let run = self.run_at(&rows::run_key(id))?.filter(|run| run.id.event == id.event);
         Ok(run.map(|run| self.with_flight(run)))
     }
 
+    /// Adds to a run what its row does not hold: that it is in flight, or that its function is paused, or parks
+    /// it until the breaker lets a probe out.
     pub(super) fn with_flight(&self, mut run: Run) -> Run {
-        if run.state == RunState::Pending && self.is_in_flight(&run.id) {
+        if run.state != RunState::Pending {
+            return run;
+        }
+        if self.is_in_flight(&run.id) {
             run.state = RunState::Running;
+        } else if let Some(function) = self.function_states.get(&run.id.function) {
+            let is_parked =
+                function.open_until.is_some_and(|until| run.due_at.is_some_and(|due| due < until));
+            let reason = if function.paused { Some(record::PAUSED) } else { None };
+            if let Some(reason) = reason.or(is_parked.then_some(record::BREAKER)) {
+                run.state = RunState::Waiting;
+                run.reason = Some(reason.to_owned());
+            }
         }
         run
     }

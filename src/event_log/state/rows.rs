@@ -39,7 +39,7 @@ pub struct Run {
     pub cause: Cause,
     /// Its state.
     pub state: RunState,
-    /// Why it is in that state: `held`, a reason of [`SkipReason`](crate::event_log::record::SkipReason),
+    /// Why it is in that state: `held`, `breaker`, `paused`, a reason of [`SkipReason`](crate::event_log::record::SkipReason),
     /// of [`Next::Dead`](crate::event_log::record::Next::Dead), `cancelled` or `purged`.
     pub reason: Option<String>,
     /// When it was created.
