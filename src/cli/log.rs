@@ -84,7 +84,8 @@ fn line(item: &Value) -> String {
         .into_iter()
         .flatten()
         .filter(|(name, value)| {
-            !matches!(name.as_str(), "position" | "at" | "record" | "topic") && !value.is_null()
+            let is_shown_elsewhere = matches!(name.as_str(), "position" | "at" | "record" | "topic");
+            !is_shown_elsewhere && !value.is_null() && *value != ""
         })
         .map(|(name, value)| match value.as_str() {
             Some(value) => format!("{name}={value}"),

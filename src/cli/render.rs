@@ -134,8 +134,10 @@ impl Table {
         let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut text = String::new();
         for row in &rows {
-            for (i, cell) in row.iter().enumerate() {
-                let last = i + 1 == row.len();
+            // Nothing follows the last cell that holds anything.
+            let length = row.iter().rposition(|cell| !cell.text.is_empty()).map_or(0, |last| last + 1);
+            for (i, cell) in row[..length].iter().enumerate() {
+                let last = i + 1 == length;
                 let gap = if last { 0 } else { widths[i] - chars(&cell.text) + 2 };
                 let style = cell.style;
                 write!(text, "{style}{}{style:#}{:gap$}", cell.text, "")
@@ -250,8 +252,9 @@ mod tests {
         let mut table = Table::new(["ID", "STATE"]);
         table.row(["a".into(), Cell::state("done")]);
         table.row(["longer".into(), Cell::state("dead")]);
+        table.row(["b".into(), "".into()]);
         let plain = anstream::adapter::strip_str(&table.layout(80)).to_string();
-        assert_eq!(plain, "ID      STATE\na       done\nlonger  dead\n");
+        assert_eq!(plain, "ID      STATE\na       done\nlonger  dead\nb\n");
     }
 
     #[test]

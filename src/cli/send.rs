@@ -21,7 +21,7 @@ use super::client::{Client, http_client};
 use super::render::{self, BOLD, DIM, GREEN, RED, note, number, out, text};
 use super::settings::{self, Settings};
 use super::source::{addresses, items, local_client, reachable};
-use super::{ConfigFile, Told, Usage, providers};
+use super::{ConfigFile, Told, Usage, providers, runs};
 use crate::admin::Query;
 use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample};
 use crate::clock::Clock;
@@ -407,7 +407,7 @@ async fn follow(admin: &Client, ids: &str) -> anyhow::Result<()> {
         let Ok(account) = admin.get(&format!("events/{id}/why"), &Query::default()).await else {
             return Ok(());
         };
-        if text(&account, "/event/state") != "open" || Instant::now() >= deadline {
+        if is_settled(&account) || Instant::now() >= deadline {
             break account;
         }
         tokio::time::sleep(RUNS_LOOK).await;
@@ -419,12 +419,12 @@ async fn follow(admin: &Client, ids: &str) -> anyhow::Result<()> {
             let state = render::paint(render::state_style(state), state);
             let attempts = number(run, "/attempts");
             let s = if attempts == 1 { "" } else { "s" };
-            writeln!(
-                out,
-                "function  {} {state} after {attempts} attempt{s}{}",
-                text(function, "/id"),
-                result(admin, run).await
-            )?;
+            let id = text(function, "/id");
+            let more = match runs::outlook(run) {
+                why if why.is_empty() => result(admin, run).await,
+                why => format!(": {why}"),
+            };
+            writeln!(out, "function  {id} {state} after {attempts} attempt{s}{more}")?;
         }
     }
     if items(&json!({"items": account["functions"]})).is_empty() {
@@ -433,6 +433,18 @@ async fn follow(admin: &Client, ids: &str) -> anyhow::Result<()> {
     drop(out);
     note(format_args!("{DIM}the whole account: hookkeeper why {id}{DIM:#}"));
     Ok(())
+}
+
+/// Tells whether nothing more will happen soon: all runs are finished, held, or wait for their next attempt.
+fn is_settled(account: &Value) -> bool {
+    let functions = account["functions"].as_array().into_iter().flatten();
+    let mut runs = functions.flat_map(|function| function["runs"].as_array().into_iter().flatten());
+    text(account, "/event/state") != "open"
+        || !account["routed_at"].is_null()
+            && runs.all(|run| match text(run, "/state") {
+                "pending" => number(run, "/attempts") > 0,
+                state => state != "running",
+            })
 }
 
 /// Returns the first line of a run's result.

@@ -14,8 +14,8 @@ use crate::secrets::{generate, write_private};
 
 /// Environment variable that says what is logged.
 const LOG_ENV: &str = "HOOKKEEPER_LOG";
-/// What is logged where it says nothing.
-const LOG_DEFAULT: &str = "info,actix_server=warn";
+/// What is logged where it says nothing. actix-http would call every malformed request of the internet an error.
+const LOG_DEFAULT: &str = "info,actix_server=warn,actix_http=off";
 
 /// `serve`.
 #[derive(Args)]

@@ -67,7 +67,8 @@ impl fmt::Display for Problem {
             Problem::Malformed { place, form } => write!(f, "{place} has another form; expected {form}"),
             Problem::NoKey => f.write_str("the trigger has no secret yet, so nothing can be verified"),
             Problem::Mismatch { place, keys } => {
-                let secrets = if *keys == 1 { "the secret yields" } else { "none of the secrets yields" };
+                let secrets =
+                    if *keys == 1 { "the secret does not yield" } else { "none of the secrets yields" };
                 write!(
                     f,
                     "{secrets} the signature in {place}: wrong secret, or the body was changed on the way"

@@ -14,6 +14,8 @@ use crate::subscription::Glob;
 
 /// Most events that one page looks at.
 const SCAN_MAX: usize = 20_000;
+/// Most events whose bodies one page searches for a text.
+const SEARCH_MAX: usize = 2_000;
 /// Largest body that stands in an event's JSON; a larger one is had on its own.
 const SHOWN_BODY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -109,8 +111,11 @@ fn has_text(event: &StoredEvent, text: &str) -> bool {
 }
 
 fn contains_ignoring_case(haystack: &[u8], lower_needle: &[u8]) -> bool {
-    lower_needle.is_empty()
-        || haystack.windows(lower_needle.len()).any(|window| window.eq_ignore_ascii_case(lower_needle))
+    let Some((first, rest)) = lower_needle.split_first() else { return true };
+    let (first, upper) = (*first, first.to_ascii_uppercase());
+    let starts = haystack.iter().enumerate().filter(|(_, byte)| **byte == first || **byte == upper);
+    let mut after = starts.map(|(at, _)| &haystack[at + 1..]);
+    after.any(|after| after.get(..rest.len()).is_some_and(|found| found.eq_ignore_ascii_case(rest)))
 }
 
 impl View {
@@ -118,7 +123,8 @@ impl View {
     pub(super) fn events(&self, query: &Query) -> Result<Value, Problem> {
         query.only(&[PARAMETERS.as_slice(), &["limit", "cursor", "after"]].concat())?;
         let filter = EventFilter::of(query, self.clock.now())?;
-        let scan = EventScan { limit: query.limit()?, scan_max: SCAN_MAX };
+        let scan_max = if filter.text.is_some() { SEARCH_MAX } else { SCAN_MAX };
+        let scan = EventScan { limit: query.limit()?, scan_max };
         let mut failure = None;
         let mut oldest_ms = u64::MAX;
         let wanted = |event: &StoredEvent| {
