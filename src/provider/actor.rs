@@ -91,15 +91,15 @@ impl Deps {
     /// Builds what verifies a trigger's deliveries, and what signs with its current secret.
     fn engine(&self, trigger: &Trigger) -> Result<Engine, String> {
         let secrets = self.secrets(trigger)?;
-        let url = self.public_url.as_deref();
+        let url = self.public_url.as_ref().map(|url| format!("{url}{}", trigger.path));
         let signer = match secrets.get(SIGNING_SECRET).and_then(|list| list.first()) {
-            Some(current) => Signer::new(&self.entry, &trigger.settings, url, current),
+            Some(current) => Signer::new(&self.entry, &trigger.settings, url.as_deref(), current),
             None => Ok(None),
         };
         let settings = TriggerSettings {
             secrets,
             tolerance: trigger.tolerance,
-            public_url: self.public_url.clone(),
+            public_url: url,
             settings: trigger.settings.clone(),
             dedupe: trigger.dedupe,
         };
