@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::client::{Client, http_client};
 use super::render::{self, BOLD, DIM, GREEN, RED, note, number, out, text};
 use super::settings::{self, Settings};
-use super::source::{addresses, items, local_client, reachable};
+use super::source::{addresses, local_client, reachable};
 use super::{ConfigFile, Told, Usage, providers, runs};
 use crate::admin::Query;
 use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample};
@@ -427,8 +427,11 @@ async fn follow(admin: &Client, ids: &str) -> anyhow::Result<()> {
             writeln!(out, "function  {id} {state} after {attempts} attempt{s}{more}")?;
         }
     }
-    if items(&json!({"items": account["functions"]})).is_empty() {
+    let functions = account["functions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if functions.is_empty() {
         writeln!(out, "function  none is configured")?;
+    } else if text(&account, "/event/state") == "unrouted" {
+        writeln!(out, "function  none wants it")?;
     }
     drop(out);
     note(format_args!("{DIM}the whole account: hookkeeper why {id}{DIM:#}"));

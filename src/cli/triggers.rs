@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Reach;
-use super::render::{self, BOLD, Cell, Table, note, number, text, time};
+use super::render::{self, BOLD, Cell, Table, note, text, time};
 use super::source::{Source, items, post};
 use crate::admin::Query;
 use crate::event::TriggerId;
@@ -82,9 +82,9 @@ impl List {
                 text(trigger, "/provider").into(),
                 text(trigger, "/path").into(),
                 state(trigger),
-                number(trigger, "/accepted").into(),
-                number(trigger, "/duplicates").into(),
-                number(trigger, "/rejected").into(),
+                count(trigger, "accepted"),
+                count(trigger, "duplicates"),
+                count(trigger, "rejected"),
                 time(trigger, "/last_accepted_at").into(),
             ]);
         }
@@ -93,6 +93,11 @@ impl List {
         }
         table.print()
     }
+}
+
+/// Returns a count since the server's start; a stopped one has none.
+fn count(trigger: &Value, name: &str) -> Cell {
+    trigger[name].as_u64().map_or_else(|| "-".into(), Cell::from)
 }
 
 fn state(trigger: &Value) -> Cell {
