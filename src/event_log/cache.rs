@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::store::Seq;
 
 /// Most memory that cached frames take.
-const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+const CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A cache of frames, the least recently used leaving first.
 #[derive(Debug, Default)]

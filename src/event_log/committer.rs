@@ -64,6 +64,8 @@ struct Commit<'a> {
     first: Seq,
     time_ms: u64,
     builder: FrameBuilder,
+    /// Bytes of records that are still to come.
+    bytes_left: usize,
     stored: Vec<bytes::Bytes>,
     frames: Vec<Arc<Frame>>,
     claimed: HashMap<ClaimKey, EventId>,
@@ -89,7 +91,8 @@ impl Commit<'_> {
             return;
         }
         let seq = self.first + self.stored.len() as Seq;
-        let builder = std::mem::take(&mut self.builder);
+        self.bytes_left = self.bytes_left.saturating_sub(self.builder.bytes());
+        let builder = std::mem::replace(&mut self.builder, FrameBuilder::for_bytes(self.bytes_left));
         let (stored, frame) = builder.finish(PARTITION, seq, self.time_ms, self.compressor);
         self.stored.push(stored);
         self.frames.push(Arc::new(frame));
@@ -117,11 +120,13 @@ impl Committer {
     /// Commits what was taken. An error means that the store failed, and all who waited were told.
     fn commit(&mut self, work: Work, compressor: &mut Compressor) -> Result<(), Error> {
         self.time_ms = self.time_ms.max(u64::try_from(self.clock.now_ms()).unwrap_or(0));
+        let bytes = work.bytes();
         let mut commit = Commit {
             compressor,
             first: self.next,
             time_ms: self.time_ms,
-            builder: FrameBuilder::default(),
+            builder: FrameBuilder::for_bytes(bytes),
+            bytes_left: bytes,
             stored: Vec::new(),
             frames: Vec::new(),
             claimed: HashMap::new(),

@@ -119,9 +119,20 @@ pub(crate) struct FrameBuilder {
 }
 
 impl FrameBuilder {
+    /// Returns a builder for about so many bytes of records. Growing step by step instead would cut the
+    /// memory to pieces.
+    pub(crate) fn for_bytes(bytes: usize) -> Self {
+        Self { raw: Vec::with_capacity(bytes.min(FRAME_BYTES_FULL)), ..Self::default() }
+    }
+
     /// Returns the index that the next record will have.
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
+    }
+
+    /// Returns how many bytes there are, before compression.
+    pub(crate) fn bytes(&self) -> usize {
+        self.raw.len()
     }
 
     /// Tells whether a further record must go into the next frame.

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::claims::ClaimKey;
+use super::frame::PREFIX_BYTES;
 use super::{Error, IngestError, Ingested};
 use crate::event::{Position, TriggerId};
 
@@ -75,6 +76,16 @@ impl Urgent {
             }
             Urgent::Append { records, .. } => (records.len(), records.iter().map(Vec::len).sum()),
         }
+    }
+}
+
+impl Work {
+    /// Returns how many bytes its records take in frames.
+    pub(super) fn bytes(&self) -> usize {
+        let size = |(records, bytes): (usize, usize)| bytes + records * PREFIX_BYTES;
+        let urgent: usize = self.urgent.iter().map(|job| size(job.size())).sum();
+        let lazy = self.lazy.iter().flat_map(|job| &job.records);
+        urgent + lazy.map(|record| record.len() + PREFIX_BYTES).sum::<usize>()
     }
 }
 

@@ -23,7 +23,7 @@ use super::store::{Appended, Epoch, EventLog, Partition, Seq};
 /// Largest value in a tree: a leaf page holds up to 16 of them and must stay under a quarter of a segment.
 const CHUNK_BYTES_MAX: usize = 120 * 1024;
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// sled's background thread also collects garbage, so it stays on.
 const FLUSH_EVERY_MS: u64 = 500;
 
