@@ -51,7 +51,7 @@ pub use self::state::{
 pub use self::store::{Appended, Epoch, EventLog, Partition, Seq};
 
 use self::cache::FrameCache;
-use self::claims::{Claims, claim_of};
+use self::claims::{Claims, TABLE_CLAIMS, claim_of};
 use self::committer::{Committer, Gauges, Random};
 use self::disk::Disk;
 use self::lock::Lock;
@@ -92,6 +92,8 @@ pub struct Options {
     pub disk_reserve_bytes: u64,
     /// How long claims are kept; the longest dedupe window of any trigger must not be longer.
     pub claims_kept: Duration,
+    /// How many claims are held in memory before they are written to a file.
+    pub claims_in_memory: usize,
     /// Room in the queue before the committer, in bytes. One trigger gets half of it at most.
     pub queue_bytes_max: usize,
 }
@@ -105,6 +107,7 @@ impl Options {
             store: None,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
             claims_kept: CLAIMS_KEPT,
+            claims_in_memory: TABLE_CLAIMS,
             queue_bytes_max: QUEUE_BYTES_MAX,
         }
     }
@@ -218,7 +221,14 @@ impl Log {
         let state = State::open(table, Arc::clone(&reader), next - 1)?;
         let time_ms = reader.frame(next - 1)?.map_or(0, |last| last.time_ms());
         let now_ms = u64::try_from(options.clock.now_ms()).unwrap_or(0);
-        let claims = Claims::open(&dir.join(CLAIMS_DIR), &reader, next - 1, options.claims_kept, now_ms)?;
+        let claims = Claims::open(
+            &dir.join(CLAIMS_DIR),
+            &reader,
+            next - 1,
+            options.claims_kept,
+            now_ms,
+            options.claims_in_memory,
+        )?;
         let spool = Spool::new(reader.bodies.clone(), epoch);
         let sweeper = sweep_bodies(spool.clone(), state.clone());
         let (tail_sender, tail) = watch::channel(next - 1);

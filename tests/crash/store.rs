@@ -85,7 +85,9 @@ fn store_writer_when_started_again() {
 }
 
 async fn write_until_killed(dir: &Path, first: u64) {
-    let log = Log::open(Options { disk_reserve_bytes: 0, ..Options::new(dir) }).unwrap();
+    // Few claims in memory, so that files of them are written and merged while the power is cut.
+    let options = Options { disk_reserve_bytes: 0, claims_in_memory: 20, ..Options::new(dir) };
+    let log = Log::open(options).unwrap();
     let next = Arc::new(AtomicU64::new(first));
     let writers = (0..WRITERS).map(|_| {
         let (log, next) = (log.clone(), Arc::clone(&next));

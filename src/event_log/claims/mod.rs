@@ -30,7 +30,7 @@ pub(super) type ClaimKey = u128;
 
 /// How many claims a table in memory holds before it is written. More make opening after a crash slower,
 /// fewer make more files to merge.
-const TABLE_CLAIMS: usize = 16 * 1024;
+pub(super) const TABLE_CLAIMS: usize = 16 * 1024;
 
 /// After how many frames a table is written however few claims it holds: opening after a crash reads that
 /// much of the log at most.
@@ -71,16 +71,6 @@ impl Claims {
     /// Opens the files of claims in a folder and reads from the log what is not in them. Claims of events
     /// older than `keep` at `now_ms` are let go.
     pub(super) fn open(
-        dir: &Path,
-        reader: &Reader,
-        tail: Seq,
-        keep: Duration,
-        now_ms: u64,
-    ) -> Result<Self, Error> {
-        Self::open_with(dir, reader, tail, keep, now_ms, TABLE_CLAIMS)
-    }
-
-    fn open_with(
         dir: &Path,
         reader: &Reader,
         tail: Seq,
@@ -184,7 +174,7 @@ mod tests {
     fn claims_are_found_in_memory_on_disk_and_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
-        let mut claims = Claims::open_with(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
+        let mut claims = Claims::open(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
         fill(&mut claims, 1, 2000);
         let check = |claims: &Claims| {
             for n in 1..2000 {
@@ -196,7 +186,7 @@ mod tests {
         claims.close();
         check(&claims);
         drop(claims);
-        let claims = Claims::open_with(dir.path(), &reader, 1999, DAY, 0, 10).unwrap();
+        let claims = Claims::open(dir.path(), &reader, 1999, DAY, 0, 10).unwrap();
         check(&claims);
         assert!(claims.layers.files() < 64, "files are merged");
     }
@@ -205,7 +195,7 @@ mod tests {
     fn newest_claim_of_a_key_counts_also_after_merging() {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
-        let mut claims = Claims::open_with(dir.path(), &reader, 0, DAY, 0, 4).unwrap();
+        let mut claims = Claims::open(dir.path(), &reader, 0, DAY, 0, 4).unwrap();
         for n in 1..500 {
             claims.insert(key(n % 7), id(n));
             claims.insert(key(1000 + n), id(n));
@@ -222,7 +212,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
         for damage in ["CURRENT", "run"] {
-            let mut claims = Claims::open_with(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
+            let mut claims = Claims::open(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
             fill(&mut claims, 1, 30);
             claims.close();
             drop(claims);
@@ -233,7 +223,7 @@ mod tests {
                 }
             }
             // The log of this test is empty, so making them anew finds none.
-            let claims = Claims::open_with(dir.path(), &reader, 29, DAY, 0, 10).unwrap();
+            let claims = Claims::open(dir.path(), &reader, 29, DAY, 0, 10).unwrap();
             assert_eq!(claims.get(key(3)).unwrap(), None);
             assert_eq!(claims.recent.through, 0);
         }
@@ -243,11 +233,11 @@ mod tests {
     fn files_ahead_of_the_log_are_not_believed() {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
-        let mut claims = Claims::open_with(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
+        let mut claims = Claims::open(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
         fill(&mut claims, 1, 30);
         claims.close();
         drop(claims);
-        let claims = Claims::open_with(dir.path(), &reader, 20, DAY, 0, 10).unwrap();
+        let claims = Claims::open(dir.path(), &reader, 20, DAY, 0, 10).unwrap();
         assert_eq!(claims.get(key(25)).unwrap(), None);
     }
 
@@ -255,12 +245,12 @@ mod tests {
     fn files_older_than_every_window_are_let_go() {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
-        let mut claims = Claims::open_with(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
+        let mut claims = Claims::open(dir.path(), &reader, 0, DAY, 0, 10).unwrap();
         fill(&mut claims, 1, 30);
         claims.close();
         drop(claims);
         let much_later = 2 * DAY.as_millis() as u64;
-        let claims = Claims::open_with(dir.path(), &reader, 29, DAY, much_later, 10).unwrap();
+        let claims = Claims::open(dir.path(), &reader, 29, DAY, much_later, 10).unwrap();
         assert_eq!(claims.layers.files(), 0);
         assert_eq!(claims.recent.through, 29, "nothing of the log is read again for it");
     }
