@@ -93,23 +93,23 @@ fn receiver(received: &Arc<AtomicU64>) -> String {
 
 fn measure(rung: &str, seconds: u64, connections: u64, function: &str, received: &AtomicU64) -> Measured {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let mut server = Command::new(std::env::current_exe().unwrap())
+    let server = Command::new(std::env::current_exe().unwrap())
         .args(["--serve", rung, dir.path().to_str().unwrap(), function])
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut server = Server(server.unwrap());
     let mut address = String::new();
-    BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut address).unwrap();
+    BufReader::new(server.0.stdout.as_mut().unwrap()).read_line(&mut address).unwrap();
     let before = received.load(Ordering::Relaxed);
     let begun = Instant::now();
     let load = load(address.trim(), seconds, connections);
     let delivered = received.load(Ordering::Relaxed) - before;
-    let rss_mb = resident_mb(&server);
+    let rss_mb = resident_mb(&server.0);
     let accepted = load["accepted"].as_u64().unwrap();
     let mut measured = Measured {
-        acked_per_s: load["accepted_per_s"].as_f64().unwrap(),
-        p50_ms: load["latency_ms"]["p50"].as_f64().unwrap(),
-        p99_ms: load["latency_ms"]["p99"].as_f64().unwrap(),
+        acked_per_s: load["per_second"].as_f64().unwrap(),
+        p50_ms: load["latency_us"]["p50"].as_f64().unwrap() / 1000.0,
+        p99_ms: load["latency_us"]["p99"].as_f64().unwrap() / 1000.0,
         delivered_per_s: delivered as f64 / begun.elapsed().as_secs_f64(),
         rss_mb,
         ..Measured::default()
@@ -122,7 +122,7 @@ fn measure(rung: &str, seconds: u64, connections: u64, function: &str, received:
         measured.drained_per_s =
             (received.load(Ordering::Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
     }
-    stop(server);
+    drop(server);
     measured.bytes_per_event = used_bytes(dir.path()) as f64 / accepted.max(1) as f64;
     measured
 }
@@ -139,10 +139,14 @@ fn load(address: &str, seconds: u64, connections: u64) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("bench prints JSON")
 }
 
-fn stop(mut server: Child) {
-    let pid = rustix::process::Pid::from_child(&server);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    server.wait().unwrap();
+/// A server that is killed with its handle: what it stored is measured as it is.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn resident_mb(server: &Child) -> f64 {

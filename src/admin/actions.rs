@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::query::Query;
 use super::server::blocking;
 use super::view::{event_id, run_id, shown};
-use super::{AUDIT_ADMIN, AdminState, Problem, TriggerChange, replays};
+use super::{AUDIT_ADMIN, AdminState, Problem, replays};
 use crate::config::{is_store_name, parse_duration};
 use crate::event::{FunctionId, RunId, RunState, TriggerId};
 use crate::event_log::record::{Audit, Controlled, Record, RunAction, Sealed, Switch, Switched};
+use crate::provider::Change;
 use crate::secrets::Secret;
 
 /// How long a trigger is armed where nothing is said.
@@ -226,14 +227,14 @@ async fn trigger(state: &AdminState, act: &Act<'_>, id: &str, action: &str) -> R
                 duration.ok_or_else(|| Problem::bad("invalid_body", "`for`: a duration, 1s to 1d"))?;
             let until = state.view().clock.now().checked_add(duration);
             let until = until.map_err(|error| Problem::internal(&error))?;
-            (TriggerChange::Arm(until), "trigger_armed")
+            (Change::Arm(until), "trigger_armed")
         }
         other => {
             fields::<Nothing>(&act.body)?;
             if other == "pause" {
-                (TriggerChange::Pause, "trigger_paused")
+                (Change::Pause, "trigger_paused")
             } else {
-                (TriggerChange::Resume, "trigger_resumed")
+                (Change::Resume, "trigger_resumed")
             }
         }
     };

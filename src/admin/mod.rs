@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{Timestamp, TriggerId};
 use crate::event_log::Log;
+use crate::provider::Change;
 use crate::replay::Replayer;
 use crate::secrets::{Secret, Vault};
 
@@ -46,7 +47,7 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     ///
     /// If the log does not take it, or the provider's actor is not there.
-    async fn change_trigger(&self, id: &TriggerId, change: TriggerChange) -> anyhow::Result<()>;
+    async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()>;
 
     /// Says that a secret of the store was set or removed: whoever uses it resolves it anew.
     async fn secret_changed(&self, name: &str);
@@ -69,17 +70,6 @@ pub struct TriggerStatus {
     pub last_accepted_at: Option<Timestamp>,
     /// How often its provider's actor was rebuilt.
     pub rebuilds: u64,
-}
-
-/// What an operator changes about a trigger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TriggerChange {
-    /// Take deliveries and hold them.
-    Pause,
-    /// Start what was held, and runs from now on.
-    Resume,
-    /// Let an unsigned handshake teach the secret until then.
-    Arm(Timestamp),
 }
 
 /// What the admin API stands on.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::Context as _;
 use async_trait::async_trait;
 
-use crate::admin::{Runtime, TriggerChange, TriggerStatus};
+use crate::admin::{Runtime, TriggerStatus};
 use crate::event::TriggerId;
 use crate::provider::{Activation, Change, ProviderHandle, Providers, TriggerSnapshot};
 
@@ -21,13 +21,8 @@ impl Runtime for ProviderRuntime {
         self.0.iter().flat_map(of_provider).collect()
     }
 
-    async fn change_trigger(&self, id: &TriggerId, change: TriggerChange) -> anyhow::Result<()> {
+    async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()> {
         let provider = self.0.of_trigger(id).with_context(|| format!("there is no trigger {id}"))?;
-        let change = match change {
-            TriggerChange::Pause => Change::Pause,
-            TriggerChange::Resume => Change::Resume,
-            TriggerChange::Arm(until) => Change::Arm(until),
-        };
         provider.change(id, change).await
     }
 

@@ -10,7 +10,7 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{App, test as web_test};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hookkeeper::admin::{self, AdminState, Parts, Runtime, TriggerChange, TriggerStatus};
+use hookkeeper::admin::{self, AdminState, Parts, Runtime, TriggerStatus};
 use hookkeeper::catalog::ProviderCatalog;
 use hookkeeper::clock::Clock;
 use hookkeeper::config::{self, Config, Knowledge, ProviderFacts, Scope, SecretFact, Source};
@@ -19,6 +19,7 @@ use hookkeeper::event_log::record::{
     Attempted, Cause, NewRun, Next, Record, Routed, Start, Switch, Switched,
 };
 use hookkeeper::event_log::{Log, NewEvent, Options};
+use hookkeeper::provider::Change;
 use hookkeeper::replay::Replayer;
 use hookkeeper::secrets::{Secret, Vault};
 use hookkeeper::subscription::Subscription;
@@ -80,11 +81,11 @@ impl Runtime for Bare {
         }]
     }
 
-    async fn change_trigger(&self, id: &TriggerId, change: TriggerChange) -> anyhow::Result<()> {
+    async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()> {
         let switch = match change {
-            TriggerChange::Pause => Switch::TriggerPaused(id.clone(), true),
-            TriggerChange::Resume => Switch::TriggerPaused(id.clone(), false),
-            TriggerChange::Arm(until) => Switch::TriggerArmed(id.clone(), Some(until)),
+            Change::Pause => Switch::TriggerPaused(id.clone(), true),
+            Change::Resume => Switch::TriggerPaused(id.clone(), false),
+            Change::Arm(until) => Switch::TriggerArmed(id.clone(), Some(until)),
         };
         let switched = Switched { at: Clock::system().now(), switch };
         Ok(self.log.append_durable(vec![Record::Switched(switched)]).await.map(drop)?)
