@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::claims::{ClaimKey, Claims};
 use super::codec::encode_record;
 use super::frame::{Compressor, Frame, FrameBuilder};
-use super::queue::{EventJob, Lazy, Queue, Urgent, Work};
+use super::queue::{EventJob, Lazy, Queue, Stored, Urgent, Work};
 use super::reader::{PARTITION, Reader};
 use super::record::{Duplicate, Record};
 use super::state::Follower;
@@ -54,7 +54,7 @@ pub(super) struct Committer {
 
 /// Who is to be told what, once a commit is durable.
 enum Waiter {
-    Ingest(oneshot::Sender<Result<Vec<Ingested>, IngestError>>, Vec<Ingested>, super::queue::Room),
+    Ingest(oneshot::Sender<Result<Stored, IngestError>>, Stored, super::queue::Room),
     Append(oneshot::Sender<Result<Position, Error>>, Position),
 }
 
@@ -145,9 +145,11 @@ impl Committer {
                     waiters.push(Waiter::Append(done, last));
                 }
                 Urgent::Ingest { events, done, room } => {
-                    let events = events.iter().map(|event| self.place(event, &mut commit));
-                    match events.collect::<Result<Vec<_>, _>>() {
-                        Ok(ingested) => waiters.push(Waiter::Ingest(done, ingested, room)),
+                    let ingested = events.iter().map(|event| self.place(event, &mut commit));
+                    match ingested.collect::<Result<Vec<_>, _>>() {
+                        Ok(ingested) => {
+                            waiters.push(Waiter::Ingest(done, Stored { ingested, _spent: events }, room));
+                        }
                         Err(error) => {
                             let _ = done.send(Err(IngestError::Failing(error.clone())));
                             tell(waiters, &IngestError::Failing(error.clone()));
@@ -247,8 +249,8 @@ impl Committer {
 fn finish(waiters: Vec<Waiter>) {
     for waiter in waiters {
         match waiter {
-            Waiter::Ingest(done, ingested, _room) => {
-                let _ = done.send(Ok(ingested));
+            Waiter::Ingest(done, stored, _room) => {
+                let _ = done.send(Ok(stored));
             }
             Waiter::Append(done, position) => {
                 let _ = done.send(Ok(position));

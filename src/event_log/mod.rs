@@ -295,16 +295,21 @@ impl Log {
         deadline: Instant,
     ) -> Result<Vec<Ingested>, IngestError> {
         let ingested = self.try_ingest(&events, deadline).await;
-        for (i, event) in events.iter().enumerate() {
-            let Body::Spooled(body) = &event.content.body else { continue };
-            let not_stored = match &ingested {
-                Ok(ingested) => matches!(ingested[i], Ingested::Duplicate(_)),
-                Err(IngestError::Overloaded | IngestError::Full) => true,
-                Err(IngestError::Failing(_)) => false,
-            };
-            if not_stored {
-                self.0.spool.discard(body);
-            }
+        let refers = |i: usize| match &ingested {
+            Ok(ingested) => matches!(ingested[i], Ingested::Stored(_)),
+            Err(IngestError::Overloaded | IngestError::Full) => false,
+            // It is unknown what was stored; the next start sweeps what nothing refers to.
+            Err(IngestError::Failing(_)) => true,
+        };
+        let spooled = |event: &NewEvent| match &event.content.body {
+            Body::Spooled(body) => Some(body.clone()),
+            Body::Inline(_) => None,
+        };
+        // The events of one delivery share its body.
+        let kept: Vec<_> =
+            (0..events.len()).filter(|i| refers(*i)).filter_map(|i| spooled(&events[i])).collect();
+        for body in events.iter().filter_map(spooled).filter(|body| !kept.contains(body)) {
+            self.0.spool.discard(&body);
         }
         ingested
     }
@@ -322,7 +327,8 @@ impl Log {
         let room = writer.queue.room(&trigger, jobs.len(), bytes, deadline).await?;
         let (done, stored) = oneshot::channel();
         writer.queue.push(Urgent::Ingest { events: jobs, done, room })?;
-        stored.await.map_err(|_| IngestError::Failing(Error::Closed))?
+        let stored = stored.await.map_err(|_| IngestError::Failing(Error::Closed))??;
+        Ok(stored.ingested)
     }
 
     /// Appends records without waiting for the device: they are committed with the next events, or soon

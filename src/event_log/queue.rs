@@ -49,8 +49,17 @@ pub(super) struct Claim {
 /// A job that somebody waits for.
 #[derive(Debug)]
 pub(super) enum Urgent {
-    Ingest { events: Vec<EventJob>, done: oneshot::Sender<Result<Vec<Ingested>, IngestError>>, room: Room },
+    Ingest { events: Vec<EventJob>, done: oneshot::Sender<Result<Stored, IngestError>>, room: Room },
     Append { records: Vec<Vec<u8>>, done: oneshot::Sender<Result<Position, Error>> },
+}
+
+/// What became of a delivery's events.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) ingested: Vec<Ingested>,
+    /// The jobs go back to be freed on the thread that made them: freed on the committer's, they would
+    /// have it wait for the allocator's lock that the busy worker holds.
+    pub(super) _spent: Vec<EventJob>,
 }
 
 /// A job that nobody waits for.

@@ -18,8 +18,9 @@ pub(super) fn contents(
     held: bool,
 ) -> Vec<EventContent> {
     let trace_id = trace_id(&raw);
-    let headers = redact(raw.headers, &snapshot.fixed.credential_headers);
-    let build = |event: Normalized| EventContent {
+    let mut headers = redact(raw.headers, &snapshot.fixed.credential_headers);
+    let last = events.len().saturating_sub(1);
+    let build = |(index, event): (usize, Normalized)| EventContent {
         provider: snapshot.provider.clone(),
         trigger_id: snapshot.trigger_id.clone(),
         kind: event.kind,
@@ -31,12 +32,13 @@ pub(super) fn contents(
         held,
         method: raw.method.clone(),
         url: raw.url.clone(),
-        headers: headers.clone(),
+        // Most deliveries are one event: its headers are moved, not copied.
+        headers: if index == last { std::mem::take(&mut headers) } else { headers.clone() },
         body: body.clone(),
         schema: snapshot.fixed.schema.clone(),
         signature_status: event.signature_status,
     };
-    events.into_iter().map(build).collect()
+    events.into_iter().enumerate().map(build).collect()
 }
 
 fn redact(mut headers: Vec<Header>, credentials: &[String]) -> Vec<Header> {

@@ -203,23 +203,12 @@ impl Door {
             },
         };
         let held = snapshot.activation == Activation::Paused;
-        let spooled = body.clone();
         let contents = content::contents(snapshot, raw, body, events, held);
         let new = |content: EventContent| NewEvent { content, window: fixed.dedupe_window };
         let stored = self.log.ingest(contents.into_iter().map(new).collect(), deadline).await;
-        let unused = match &stored {
-            Ok(ingested) => ingested.iter().all(|i| matches!(i, Ingested::Duplicate(_))),
-            // What became of the events is unknown: the body stays, the next start knows.
-            Err(IngestError::Failing(_)) => false,
-            Err(_) => true,
-        };
-        if unused && let Body::Spooled(spooled) = spooled {
-            let spool = self.log.spool();
-            let _ = web::block(move || spool.discard(&spooled)).await;
-        }
         match stored {
             Ok(ingested) => {
-                let duplicate = unused;
+                let duplicate = ingested.iter().all(|i| matches!(i, Ingested::Duplicate(_)));
                 let ids: Vec<_> = ingested.iter().map(|i| i.id()).collect();
                 if duplicate {
                     fixed.counters.duplicates.fetch_add(1, Ordering::Relaxed);
