@@ -30,6 +30,7 @@ use crate::event::{
 use crate::event_log::record::{Cause, Created, NewRun, Record, Start};
 use crate::event_log::{Error, Frame, Log, codec};
 use crate::subscription::{EventView, Subscription, Subscriptions};
+use crate::supervise;
 
 /// Frames without an event after which the cursor is recorded all the same: a restart reads them again.
 const FRAMES_UNRECORDED_MAX: u64 = 256;
@@ -69,9 +70,10 @@ impl Router {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("router".to_owned())
-            .spawn(move || runtime.block_on(keep_following(&of_thread, stopped)))?;
+        let thread = std::thread::Builder::new().name("router".to_owned()).spawn(move || {
+            supervise::give_way_to_ingest();
+            runtime.block_on(keep_following(&of_thread, stopped));
+        })?;
         Ok(Self { stop, thread: Some(thread), shared })
     }
 

@@ -24,6 +24,18 @@ const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// How long [`Supervised::ask`] waits for an actor that is being rebuilt.
 const REBUILD_WAIT: Duration = Duration::from_secs(15);
 
+/// How much less than ingest the threads behind the log count for the scheduler; commands of exec
+/// functions inherit it.
+const NICE: i32 = 10;
+
+/// Lowers the priority of the calling thread, on Linux of this thread alone: an acknowledgement has a
+/// deadline, a delivery can wait in the log. A thread that is not allowed to goes on as it was.
+pub fn give_way_to_ingest() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "a thread behind the log runs at normal priority");
+    }
+}
+
 /// Held by a supervised actor as a field; its drop tells the supervisor that the actor ended.
 #[derive(Debug)]
 pub struct Lifeline {

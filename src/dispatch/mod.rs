@@ -19,17 +19,11 @@ pub use dispatcher::{Dispatcher, Drain};
 pub use outcome::{ATTEMPTS_EXHAUSTED, BODY_MISSING, FINAL};
 pub use shared::{Dispatch, Snapshot};
 
-/// How much less than ingest the dispatch thread counts for the scheduler; commands of exec functions inherit it.
-/// An acknowledgement has a deadline, a delivery can wait.
-const NICE: i32 = 5;
+use crate::supervise;
 
 /// Starts the thread of all dispatchers and of the http client: an arbiter of its own, at lower priority.
 pub fn arbiter() -> actix::Arbiter {
     let arbiter = actix::Arbiter::new();
-    arbiter.spawn_fn(|| {
-        if let Err(error) = rustix::process::nice(NICE) {
-            tracing::debug!(%error, "dispatch runs at normal priority");
-        }
-    });
+    arbiter.spawn_fn(supervise::give_way_to_ingest);
     arbiter
 }
