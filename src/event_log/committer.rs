@@ -3,9 +3,10 @@
 //!
 //! It takes everything that waits at once (group commit) and never lingers while somebody waits. An error
 //! of the store is final until the log is opened anew: a flush that failed cannot be repeated, since the
-//! system may have dropped what it could not write.
+//! system may have dropped what it could not write. A panic, such as the store's own, counts as such an error.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -102,19 +103,30 @@ impl Commit<'_> {
 impl Committer {
     /// Runs until the queue is closed and empty, or the store fails.
     pub(super) fn run(mut self, ended: oneshot::Sender<()>) {
-        let mut compressor = Compressor::new();
-        while let Some(work) = self.queue.take() {
-            if let Err(error) = self.commit(work, &mut compressor) {
-                tracing::error!(%error, "the log failed: events are refused until it is opened again");
-                *self.gauges.failure.lock() = Some(error.clone());
-                self.queue.fail(&error);
-                break;
-            }
+        let committed = catch_unwind(AssertUnwindSafe(|| self.commit_all()));
+        if let Err(error) = committed.unwrap_or_else(|panic| Err(Error::of_panic("the committer", &*panic))) {
+            tracing::error!(%error, "the log failed: events are refused until it is opened again");
+            *self.gauges.failure.lock() = Some(error.clone());
+            self.queue.fail(&error);
         }
-        self.claims.close();
-        self.follower.end();
+        // After a panic these may panic too; everybody has been told already.
+        let closed = catch_unwind(AssertUnwindSafe(|| {
+            self.claims.close();
+            self.follower.end();
+        }));
+        if closed.is_err() {
+            tracing::error!("closing the log panicked; the next start makes up for it");
+        }
         drop(self);
         let _ = ended.send(());
+    }
+
+    fn commit_all(&mut self) -> Result<(), Error> {
+        let mut compressor = Compressor::new();
+        while let Some(work) = self.queue.take() {
+            self.commit(work, &mut compressor)?;
+        }
+        Ok(())
     }
 
     /// Commits what was taken. An error means that the store failed, and all who waited were told.

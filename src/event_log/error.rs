@@ -1,5 +1,6 @@
 //! What can go wrong with the log.
 
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +62,9 @@ pub enum Error {
     /// The log took an error from the device and takes nothing more until it is opened again.
     #[error("the log takes nothing more until it is opened again: {0}")]
     Failing(String),
+    /// The device has not answered in time. What waits for it may still be stored.
+    #[error("the device of the data folder does not answer; whether the events are stored is unknown")]
+    Stalled,
     /// The disk has less room left than the reserve.
     #[error("the disk of the data folder is full")]
     Full,
@@ -94,6 +98,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns what a panic of one of the log's threads amounts to: a failure of the store.
+    pub(crate) fn of_panic(thread: &str, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::Failing(format!("{thread} panicked: {}", text.unwrap_or("no reason given")))
+    }
+
     /// Returns a closure that turns an I/O error into one of the log, saying what was tried with which path.
     pub(crate) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{what} {}", path.display());

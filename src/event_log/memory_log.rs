@@ -18,6 +18,7 @@ struct Content {
     frames: BTreeMap<(Partition, Seq), Bytes>,
     epoch: Epoch,
     refusal: Option<Appended>,
+    interruption: Option<fn()>,
 }
 
 impl Content {
@@ -35,6 +36,18 @@ impl MemoryLog {
     /// Answers every later append with `refusal`, or appends again if it is nothing.
     pub fn refuse(&self, refusal: Option<Appended>) {
         self.0.lock().refusal = refusal;
+    }
+
+    /// Calls `interruption` at the begin of every later append and get: it may panic, or take its time.
+    pub fn interrupt(&self, interruption: Option<fn()>) {
+        self.0.lock().interruption = interruption;
+    }
+
+    fn begin(&self) {
+        let interruption = self.0.lock().interruption;
+        if let Some(interruption) = interruption {
+            interruption();
+        }
     }
 
     /// Loses every frame after `last`, as a device that lied about a flush does.
@@ -57,6 +70,7 @@ impl EventLog for MemoryLog {
         expected: Seq,
         frames: &[Bytes],
     ) -> Result<Appended, Error> {
+        self.begin();
         let mut content = self.0.lock();
         if let Some(refusal) = &content.refusal {
             return Ok(refusal.clone());
@@ -90,6 +104,7 @@ impl EventLog for MemoryLog {
     }
 
     fn get(&self, partition: Partition, seq: Seq) -> Result<Option<Bytes>, Error> {
+        self.begin();
         Ok(self.0.lock().frames.get(&(partition, seq)).cloned())
     }
 

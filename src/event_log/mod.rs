@@ -72,6 +72,9 @@ pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Disk room below which events are refused, by default: enough to finish what is accepted.
 const DISK_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+/// How long after its deadline a delivery waits for the device before it gives up on an answer: longer than a
+/// device is busy, and short enough that senders do not pile up before one that hangs.
+const DEVICE_GRACE: Duration = Duration::from_secs(10);
 /// Folder of spooled bodies in the data folder.
 const BODIES_DIR: &str = "bodies";
 /// Folder of the files of claims in the data folder.
@@ -281,7 +284,8 @@ impl Log {
     }
 
     /// Stores the events of one delivery and returns when they are on the device: for each one its id,
-    /// or that of the event that holds its dedupe key. Waits for room in the queue until `deadline`.
+    /// or that of the event that holds its dedupe key. Waits for room in the queue until `deadline`, and
+    /// for the device some seconds longer.
     ///
     /// All events are of one trigger. Spooled bodies of events that are not stored are removed. Dropping the
     /// future after it waited for room does not undo anything.
@@ -327,8 +331,10 @@ impl Log {
         let room = writer.queue.room(&trigger, jobs.len(), bytes, deadline).await?;
         let (done, stored) = oneshot::channel();
         writer.queue.push(Urgent::Ingest { events: jobs, done, room })?;
-        let stored = stored.await.map_err(|_| IngestError::Failing(Error::Closed))??;
-        Ok(stored.ingested)
+        let Ok(stored) = tokio::time::timeout_at((deadline + DEVICE_GRACE).into(), stored).await else {
+            return Err(IngestError::Failing(Error::Stalled));
+        };
+        Ok(stored.map_err(|_| unanswered())??.ingested)
     }
 
     /// Appends records without waiting for the device: they are committed with the next events, or soon
@@ -357,7 +363,7 @@ impl Log {
         let records = encode_all(&records)?;
         let (done, stored) = oneshot::channel();
         writer.queue.push(Urgent::Append { records, done })?;
-        let position = stored.await.map_err(|_| Error::Closed)??;
+        let position = stored.await.map_err(|_| unanswered())??;
         self.0.state.shared().folded(position.frame()).await?;
         Ok(position)
     }
@@ -466,6 +472,11 @@ impl Log {
             tracing::warn!("the log did not come to its end within the deadline");
         }
     }
+}
+
+/// The committer answers whatever it takes, unless it panics.
+fn unanswered() -> Error {
+    Error::Failing("the committer ended before it answered".to_owned())
 }
 
 fn make_data_dir(dir: &Path) -> Result<(), Error> {

@@ -287,6 +287,57 @@ async fn failed_store_fails_all_until_it_is_opened_again() {
 }
 
 #[tokio::test]
+async fn panic_of_the_store_fails_the_log_instead_of_hanging_it() {
+    let mut bed = Bed::memory();
+    let store = bed.store.clone().unwrap();
+    bed.ingest(Some("a")).await;
+    store.interrupt(Some(|| panic!("the store is confused")));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let (one, other) = tokio::join!(
+        bed.log().ingest(vec![new_event(Some("b"))], deadline),
+        bed.log().append_durable(vec![switch(Switch::FunctionPaused(function(), true))]),
+    );
+    assert!(matches!(one, Err(IngestError::Failing(Error::Failing(_)))), "{one:?}");
+    assert!(matches!(other, Err(Error::Failing(_))), "{other:?}");
+    let later = bed.log().ingest(vec![new_event(Some("b"))], deadline).await;
+    let reason = "the committer panicked: the store is confused";
+    let is_told = |error: &Error| matches!(error, Error::Failing(told) if told == reason);
+    assert!(matches!(&later, Err(IngestError::Failing(error)) if is_told(error)), "{later:?}");
+    assert!(
+        matches!(bed.log().append(vec![switch(Switch::FunctionPaused(function(), true))]).await, Err(error) if is_told(&error))
+    );
+    assert!(matches!(bed.log().health().condition, Condition::Failing(told) if told.ends_with(reason)));
+    store.interrupt(None);
+    bed.reboot();
+    assert!(matches!(bed.ingest(Some("b")).await, Ingested::Stored(_)), "a failed event holds no claim");
+}
+
+#[tokio::test]
+async fn panic_of_the_fold_is_told_to_those_who_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = MemoryLog::new();
+    store.interrupt(Some(|| panic!("the store is confused")));
+    let reader = Reader { store: Arc::new(store), ..Reader::for_test(dir.path()) };
+    let state = State::open(Arc::new(MemoryTable::default()), Arc::new(reader), 0).unwrap();
+    let mut follower = Follower::start(Arc::clone(state.shared()));
+    follower.committed(1);
+    let folded = tokio::time::timeout(Duration::from_secs(5), state.shared().folded(1)).await;
+    let reason = "the fold panicked: the store is confused";
+    assert!(matches!(folded, Ok(Err(Error::Failing(told))) if told == reason));
+    assert!(state.failure().is_some(), "the log's condition is failing");
+    follower.end();
+}
+
+#[tokio::test]
+async fn device_that_does_not_answer_holds_nobody_for_ever() {
+    let bed = Bed::memory();
+    bed.store.as_ref().unwrap().interrupt(Some(|| std::thread::sleep(Duration::from_millis(500))));
+    let deadline = (Instant::now() + Duration::from_millis(50)).checked_sub(DEVICE_GRACE).unwrap();
+    let stalled = bed.log().ingest(vec![new_event(None)], deadline).await;
+    assert!(matches!(stalled, Err(IngestError::Failing(Error::Stalled))), "{stalled:?}");
+}
+
+#[tokio::test]
 async fn room_that_does_not_come_before_the_deadline_is_overload() {
     let queue = Queue::new(64 * 1024);
     let (noisy, quiet): (TriggerId, TriggerId) = ("noisy".parse().unwrap(), "quiet".parse().unwrap());

@@ -1,5 +1,8 @@
 //! The thread that folds what is committed, and writes what the fold changed.
+//!
+//! An error ends it, and a panic counts as one: the log goes on, and says that it fails.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -102,7 +105,9 @@ impl Follower {
         let thread = {
             let goal = Arc::clone(&goal);
             let run = move || {
-                if let Err(error) = follow(&state, &goal) {
+                let followed = catch_unwind(AssertUnwindSafe(|| follow(&state, &goal)));
+                let followed = followed.unwrap_or_else(|panic| Err(Error::of_panic("the fold", &*panic)));
+                if let Err(error) = followed {
                     tracing::error!(%error, "the fold of the log stopped");
                     *state.failure.lock() = Some(error);
                     state.progress.send_modify(|progress| progress.failed = true);
