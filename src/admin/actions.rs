@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -23,14 +24,19 @@ const ARM_DEFAULT: &str = "10m";
 const ARM_S_MAX: u64 = 24 * 60 * 60;
 /// Runs that are purged with one append.
 const PURGE_BATCH: usize = 200;
+/// Most actions at once; further ones wait.
+pub(super) const ACTING_MAX: usize = 64;
+/// Most bytes of an audit line's detail: what a request brought may be as large as a record.
+const DETAIL_BYTES_MAX: usize = 4 * 1024;
 /// Longest secret that is kept, in bytes.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// A request to change something.
-pub(super) struct Act<'a> {
-    pub(super) method: &'a str,
-    pub(super) parts: &'a [&'a str],
-    pub(super) query: &'a Query,
+pub(super) struct Act {
+    pub(super) method: Method,
+    /// What follows `/api/v1/`.
+    pub(super) path: String,
+    pub(super) query: Query,
     pub(super) body: Value,
     pub(super) peer: Option<IpAddr>,
 }
@@ -68,16 +74,28 @@ pub(super) fn is_write_only(parts: &[&str]) -> bool {
         || parts == ["dead-letters", "replay"]
 }
 
-/// Does what a request asks for.
+/// Does what a request asks for, to its end also if the client hangs up meanwhile: what was begun is audited.
 ///
 /// # Errors
 ///
 /// If it makes no sense, the thing is not there or not in a state for it, or the log does not take it.
-pub(super) async fn act(state: &AdminState, act: Act<'_>) -> Result<Done, Problem> {
-    if act.parts != ["dead-letters"] {
+pub(super) async fn act(state: &AdminState, act: Act) -> Result<Done, Problem> {
+    let place = Arc::clone(&state.0.acting).acquire_owned().await;
+    let place = place.map_err(|error| Problem::internal(&error))?;
+    let state = state.clone();
+    let task = actix_web::rt::spawn(async move {
+        let _place = place;
+        perform(&state, act).await
+    });
+    task.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
+}
+
+async fn perform(state: &AdminState, act: Act) -> Result<Done, Problem> {
+    let parts: Vec<&str> = act.path.split('/').collect();
+    if parts != ["dead-letters"] {
         act.query.only(&[])?;
     }
-    match (act.method, act.parts) {
+    match (act.method.as_str(), parts.as_slice()) {
         ("POST", ["events", id, "replay"]) => replays::replay_one(state, event_id(id)?, &act).await,
         ("POST", ["replays"]) => replays::start(state, &act).await,
         ("POST", ["replays", id, "cancel"]) => {
@@ -112,18 +130,20 @@ struct Nothing {}
 /// Returns the line of `audit.admin` for an action.
 fn audit_line(
     state: &AdminState,
-    act: &Act<'_>,
+    act: &Act,
     trigger_id: Option<TriggerId>,
     code: &str,
     detail: impl std::fmt::Display,
 ) -> Record {
+    let mut detail = detail.to_string();
+    detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
     Record::Audit(Audit {
         topic: AUDIT_ADMIN.to_owned(),
         at: state.view().clock.now(),
         trigger_id,
         peer: act.peer,
         code: code.to_owned(),
-        detail: detail.to_string(),
+        detail,
         count: 1,
     })
 }
@@ -131,7 +151,7 @@ fn audit_line(
 /// Writes a line of `audit.admin`, and sees it on the device.
 pub(super) async fn audit(
     state: &AdminState,
-    act: &Act<'_>,
+    act: &Act,
     trigger_id: Option<TriggerId>,
     code: &str,
     detail: impl std::fmt::Display,
@@ -140,7 +160,7 @@ pub(super) async fn audit(
     Ok(state.view().log.append_durable(vec![line]).await.map(drop)?)
 }
 
-async fn control(state: &AdminState, act: &Act<'_>, id: RunId, action: RunAction) -> Result<Done, Problem> {
+async fn control(state: &AdminState, act: &Act, id: RunId, action: RunAction) -> Result<Done, Problem> {
     fields::<Nothing>(&act.body)?;
     let view = state.view();
     let (reader, wanted) = (view.clone(), id.clone());
@@ -166,7 +186,7 @@ async fn control(state: &AdminState, act: &Act<'_>, id: RunId, action: RunAction
     ok(blocking(move || reader.get(&format!("runs/{id}"), &query)).await?)
 }
 
-async fn purge_all(state: &AdminState, act: &Act<'_>) -> Result<Done, Problem> {
+async fn purge_all(state: &AdminState, act: &Act) -> Result<Done, Problem> {
     fields::<Nothing>(&act.body)?;
     let filters = ["function", "trigger", "since", "until"];
     act.query.only(&[filters.as_slice(), &["all"]].concat())?;
@@ -185,9 +205,11 @@ async fn purge_all(state: &AdminState, act: &Act<'_>) -> Result<Done, Problem> {
         let purge = |run: crate::event_log::Run| {
             Record::Controlled(Controlled { run: run.id, at, action: RunAction::Purge })
         };
-        let records: Vec<_> = letters.into_iter().map(purge).collect();
+        let mut records: Vec<_> = letters.into_iter().map(purge).collect();
         if !records.is_empty() {
             purged += records.len();
+            let detail = format!("{} ({})", records.len(), act.query.to_url());
+            records.push(audit_line(state, act, None, "dead_letters_purged", detail));
             view.log.append_durable(records).await?;
         }
         match next {
@@ -195,7 +217,6 @@ async fn purge_all(state: &AdminState, act: &Act<'_>) -> Result<Done, Problem> {
             None => break,
         }
     }
-    audit(state, act, None, "dead_letters_purged", format_args!("{purged} ({})", act.query.to_url())).await?;
     ok(json!({"purged": purged}))
 }
 
@@ -206,7 +227,7 @@ struct Arm {
     duration: Option<String>,
 }
 
-async fn trigger(state: &AdminState, act: &Act<'_>, id: &str, action: &str) -> Result<Done, Problem> {
+async fn trigger(state: &AdminState, act: &Act, id: &str, action: &str) -> Result<Done, Problem> {
     let not_found = || Problem::not_found("trigger", shown(id));
     let id: TriggerId = id.parse().map_err(|_| not_found())?;
     let trigger = state.0.config.trigger(&id).ok_or_else(not_found)?;
@@ -245,7 +266,7 @@ async fn trigger(state: &AdminState, act: &Act<'_>, id: &str, action: &str) -> R
     ok(blocking(move || reader.get(&format!("triggers/{id}"), &query)).await?)
 }
 
-async fn function(state: &AdminState, act: &Act<'_>, id: &str, paused: bool) -> Result<Done, Problem> {
+async fn function(state: &AdminState, act: &Act, id: &str, paused: bool) -> Result<Done, Problem> {
     fields::<Nothing>(&act.body)?;
     let not_found = || Problem::not_found("function", shown(id));
     let id: FunctionId = id.parse().map_err(|_| not_found())?;
@@ -260,7 +281,7 @@ async fn function(state: &AdminState, act: &Act<'_>, id: &str, paused: bool) -> 
 }
 
 /// Opens a secret that is kept, for instance a captured handshake token: the one way by which one leaves.
-async fn reveal(state: &AdminState, act: &Act<'_>, name: &str) -> Result<Done, Problem> {
+async fn reveal(state: &AdminState, act: &Act, name: &str) -> Result<Done, Problem> {
     fields::<Nothing>(&act.body)?;
     let sealed = state.view().log.state().sealed(name).filter(|sealed| !sealed.is_empty());
     let sealed = sealed.ok_or_else(|| Problem::not_found("secret", shown(name)))?;
@@ -282,7 +303,7 @@ struct SetSecret {
     value: String,
 }
 
-async fn set_secret(state: &AdminState, act: &Act<'_>, name: &str) -> Result<Done, Problem> {
+async fn set_secret(state: &AdminState, act: &Act, name: &str) -> Result<Done, Problem> {
     if !is_store_name(name) {
         let detail =
             "a secret's name has letters, digits, `_`, `-`, `.` and `/`, and begins with a letter or digit";
@@ -302,7 +323,7 @@ async fn set_secret(state: &AdminState, act: &Act<'_>, name: &str) -> Result<Don
     keep(state, act, name, sealed, "secret_set").await
 }
 
-async fn remove_secret(state: &AdminState, act: &Act<'_>, name: &str) -> Result<Done, Problem> {
+async fn remove_secret(state: &AdminState, act: &Act, name: &str) -> Result<Done, Problem> {
     fields::<Nothing>(&act.body)?;
     if state.view().log.state().sealed(name).is_none_or(|sealed| sealed.is_empty()) {
         return Err(Problem::not_found("secret", shown(name)));
@@ -312,7 +333,7 @@ async fn remove_secret(state: &AdminState, act: &Act<'_>, name: &str) -> Result<
 
 async fn keep(
     state: &AdminState,
-    act: &Act<'_>,
+    act: &Act,
     name: &str,
     sealed: bytes::Bytes,
     code: &str,

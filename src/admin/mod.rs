@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
 pub use problem::{MEDIA_TYPE, Problem};
 pub use query::{LIMIT_MAX, Query, parse_time};
@@ -106,6 +107,8 @@ struct Inner {
     guard: Guard,
     replayer: Replayer,
     replays: Replays,
+    /// Places for actions under way.
+    acting: Arc<Semaphore>,
 }
 
 impl AdminState {
@@ -133,6 +136,7 @@ impl AdminState {
             vault: parts.vault,
             replayer: parts.replayer,
             replays: Replays::default(),
+            acting: Arc::new(Semaphore::new(actions::ACTING_MAX)),
         }))
     }
 

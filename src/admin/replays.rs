@@ -163,7 +163,7 @@ struct One {
 }
 
 /// Replays one event.
-pub(super) async fn replay_one(state: &AdminState, id: EventId, act: &Act<'_>) -> Result<Done, Problem> {
+pub(super) async fn replay_one(state: &AdminState, id: EventId, act: &Act) -> Result<Done, Problem> {
     let One { functions, force, dry_run } = fields(&act.body)?;
     let choice = choice(functions, force)?;
     let decisions = state.0.replayer.one(id, &choice, dry_run).await.map_err(failed)?;
@@ -200,7 +200,7 @@ struct Many {
 }
 
 /// Starts a replay of all events that match a filter.
-pub(super) async fn start(state: &AdminState, act: &Act<'_>) -> Result<Done, Problem> {
+pub(super) async fn start(state: &AdminState, act: &Act) -> Result<Done, Problem> {
     let asked: Many = fields(&act.body)?;
     if asked.filter.is_empty() && !asked.all {
         let detail = "name what to replay in `filter` (trigger, provider, kind, state, since, until, function), or set `all`";
@@ -221,8 +221,9 @@ pub(super) async fn start(state: &AdminState, act: &Act<'_>) -> Result<Done, Pro
         dry_run: asked.dry_run,
     };
     let job = state.0.replays.add(act.body.clone(), request.dry_run, now)?;
+    let ends = EndsJob(state.clone(), Arc::clone(&job));
     audit(state, act, None, "replay_started", format_args!("{}: {}", job.id, act.body)).await?;
-    actix_web::rt::spawn(drive(state.clone(), request, Arc::clone(&job)));
+    actix_web::rt::spawn(drive(request, ends));
     Ok(Done { status: 202, value: job.to_json() })
 }
 
@@ -240,7 +241,7 @@ fn filter(fields: BTreeMap<String, String>, now: Timestamp) -> Result<Filter, Pr
     })
 }
 
-/// Ends its job as failed, should the task that drives it end in any other way than by coming to its end.
+/// Ends its job as failed, should whoever holds it end in any other way than by coming to the job's end.
 struct EndsJob(AdminState, Arc<Job>);
 
 impl Drop for EndsJob {
@@ -249,9 +250,9 @@ impl Drop for EndsJob {
     }
 }
 
-async fn drive(state: AdminState, request: Request, job: Arc<Job>) {
-    let _ends = EndsJob(state.clone(), Arc::clone(&job));
-    let watched = Arc::clone(&job);
+async fn drive(request: Request, ends: EndsJob) {
+    let EndsJob(state, job) = &ends;
+    let watched = Arc::clone(job);
     let progress = move |progress: &Progress| {
         watched.come.lock().progress.clone_from(progress);
         if watched.cancelled.load(Ordering::Relaxed) {
@@ -287,7 +288,7 @@ struct Dead {
 }
 
 /// Starts new runs for dead letters: those named, or those that match a filter.
-pub(super) async fn replay_dead(state: &AdminState, act: &Act<'_>) -> Result<Done, Problem> {
+pub(super) async fn replay_dead(state: &AdminState, act: &Act) -> Result<Done, Problem> {
     // Serde does not refuse unknown fields beside a flattened map; the query does.
     let asked: Dead = Dead::deserialize(&act.body).map_err(|_| {
         Problem::bad("invalid_body", "send `runs`, or `all`, or function, trigger, since and until as text")

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::web::{self, Bytes, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
@@ -19,6 +19,8 @@ use crate::event_log::Condition;
 
 /// Largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest that a body may take to come.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest that a request may wait for events that are not there yet.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Where the API begins.
@@ -32,10 +34,41 @@ pub fn configure(state: AdminState) -> impl FnOnce(&mut ServiceConfig) {
 }
 
 async fn handle(request: HttpRequest, payload: Payload, state: web::Data<AdminState>) -> HttpResponse {
-    match answer(&request, payload, &state).await {
+    let of = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let caller = Caller {
+        method: request.method().as_str(),
+        path: request.path(),
+        host: of(header::HOST),
+        origin: of(header::ORIGIN),
+        sec_fetch_site: of(HeaderName::from_static("sec-fetch-site")),
+        authorization: of(header::AUTHORIZATION),
+    };
+    // Not a byte is read for whoever may not talk to us.
+    if let Err(problem) = state.0.guard.check(caller) {
+        let length = of(header::CONTENT_LENGTH);
+        let has_body = length.is_some_and(|length| length != "0")
+            || request.headers().contains_key(header::TRANSFER_ENCODING);
+        let response = problem_response(&problem);
+        return if has_body { closing(response) } else { response };
+    }
+    let body = match tokio::time::timeout(BODY_TIME_MAX, read_body(payload)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(problem)) => return closing(problem_response(&problem)),
+        Err(_) => {
+            let problem = Problem::new(408, "body_too_slow", "the body did not come within 30 s");
+            return closing(problem_response(&problem));
+        }
+    };
+    match answer(&request, caller, &body, &state).await {
         Ok(answer) => answer,
         Err(problem) => problem_response(&problem),
     }
+}
+
+/// Closes the connection behind an answer: the rest of the request's body is not read.
+fn closing(mut response: HttpResponse) -> HttpResponse {
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    response
 }
 
 fn problem_response(problem: &Problem) -> HttpResponse {
@@ -62,24 +95,11 @@ fn json_response(status: StatusCode, value: &Value) -> HttpResponse {
 
 async fn answer(
     request: &HttpRequest,
-    payload: Payload,
+    caller: Caller<'_>,
+    body: &Bytes,
     state: &AdminState,
 ) -> Result<HttpResponse, Problem> {
-    let of = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let raw_path = request.path();
-    let caller = Caller {
-        method: request.method().as_str(),
-        path: raw_path,
-        host: of(header::HOST),
-        origin: of(header::ORIGIN),
-        sec_fetch_site: of(HeaderName::from_static("sec-fetch-site")),
-        authorization: of(header::AUTHORIZATION),
-    };
-    // A body is read before anything is answered, so that the connection stays usable.
-    let body = read_body(payload).await;
-    state.0.guard.check(caller)?;
-    let body = body?;
-    let path = percent_encoding::percent_decode_str(raw_path).decode_utf8();
+    let path = percent_encoding::percent_decode_str(caller.path).decode_utf8();
     let path = path.map_err(|_| Problem::bad("invalid_path", "the path is not UTF-8"))?;
 
     let reads = matches!(caller.method, "GET" | "HEAD");
@@ -95,7 +115,7 @@ async fn answer(
         BASE if reads => Ok(json_response(StatusCode::OK, &json!({"paths": PATHS}))),
         "/healthz" | "/readyz" | "" | BASE => Ok(method_not_allowed(&["GET", "HEAD"])),
         path => match path.strip_prefix(BASE).and_then(|rest| rest.strip_prefix('/')) {
-            Some(path) => api(request, path, &body, state).await,
+            Some(path) => api(request, path, body, state).await,
             None => Err(Problem::new(404, "not_found", "there is no such path; the API is at /api/v1")),
         },
     }
@@ -134,9 +154,9 @@ async fn api(
         return Ok(method_not_allowed(&[reads, allowed].concat()));
     }
     let act = Act {
-        method,
-        parts: &parts,
-        query: &query,
+        method: request.method().clone(),
+        path: path.to_owned(),
+        query,
         body: json_body(request, body)?,
         peer: request.peer_addr().map(|address| address.ip()),
     };

@@ -1,12 +1,14 @@
 //! The admin API over a log of its own, without the rest of the server.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix_web::body::to_bytes;
-use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::{App, test as web_test};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -412,6 +414,7 @@ fn dead_letters_are_replayed_once_and_purged() {
         purge("/api/v1/dead-letters").await.is_problem(400, "missing_filter");
         assert_eq!(purge("/api/v1/dead-letters?function=other").await.json()["purged"], 0);
         assert_eq!(purge("/api/v1/dead-letters?function=deploy").await.json()["purged"], 1);
+        assert_eq!(api.audited("audit.admin").await, ["dead_letters_replayed", "dead_letters_purged"]);
         assert_eq!(ids(&api.get("dead-letters").await.json()).len(), 0);
     });
 }
@@ -547,6 +550,61 @@ fn foreign_names_and_foreign_pages_are_refused() {
         pause(&[("origin", "http://evil.example")]).await.is_problem(403, "cross_origin");
         pause(&[("sec-fetch-site", "cross-site")]).await.is_problem(403, "cross_origin");
         assert_eq!(api.get("triggers/github").await.json()["state"], "active");
+    });
+}
+
+#[test]
+fn the_connection_of_a_refused_body_is_closed() {
+    on_actix(async {
+        let api = Api::new(Some("hunter2"));
+        let app = App::new().configure(admin::configure(api.state.clone()));
+        let app = web_test::init_service(app).await;
+        let closes = async |length: &str, token: &str, body: Vec<u8>| {
+            let request = web_test::TestRequest::post()
+                .uri("/api/v1/triggers/github/pause")
+                .insert_header(("host", "127.0.0.1:8081"))
+                .insert_header(("authorization", format!("Bearer {token}")))
+                .insert_header(("content-length", length.to_owned()))
+                .set_payload(body);
+            let response = web_test::call_service(&app, request.to_request()).await;
+            let closes = response.response().head().connection_type() == ConnectionType::Close;
+            (response.status().as_u16(), closes)
+        };
+        assert_eq!(closes("2", "wrong", b"{}".to_vec()).await, (401, true));
+        assert_eq!(closes("0", "wrong", Vec::new()).await, (401, false));
+        assert_eq!(closes("1048577", "hunter2", vec![b' '; 1_048_577]).await, (413, true));
+        assert_eq!(closes("0", "hunter2", Vec::new()).await, (200, false));
+    });
+}
+
+#[test]
+fn however_long_a_request_is_its_audit_line_fits_the_log() {
+    on_actix(async {
+        let api = Api::new(None);
+        let kind = "ü".repeat(500_000);
+        let started = api.post("replays", json!({"filter": {"kind": kind}, "dry_run": true})).await;
+        assert_eq!(started.status, 202);
+        assert_eq!(api.audited("audit.admin").await, ["replay_started"]);
+    });
+}
+
+#[test]
+fn a_client_that_hangs_up_does_not_stop_what_it_asked_for() {
+    on_actix(async {
+        let api = Api::new(None);
+        {
+            let pause = api.post("triggers/github/pause", json!({}));
+            let mut pause = std::pin::pin!(pause);
+            // One look takes the request as far as its work; then the client is gone.
+            let is_pending = poll_fn(|context| Poll::Ready(pause.as_mut().poll(context).is_pending())).await;
+            assert!(is_pending);
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while api.audited("audit.admin").await != ["trigger_paused"] {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(api.get("triggers/github").await.json()["state"], "paused");
     });
 }
 
