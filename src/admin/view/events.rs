@@ -54,27 +54,6 @@ impl EventFilter {
         })
     }
 
-    /// Tells whether the filter asks for nothing in particular.
-    pub fn is_empty(&self) -> bool {
-        self.trigger.is_none()
-            && self.provider.is_none()
-            && self.kind.is_none()
-            && self.state.is_none()
-            && self.since.is_none()
-            && self.until.is_none()
-            && self.text.is_none()
-    }
-
-    /// Returns the earliest time wanted.
-    pub fn since(&self) -> Option<Timestamp> {
-        self.since
-    }
-
-    /// Returns the time before which events are wanted.
-    pub fn until(&self) -> Option<Timestamp> {
-        self.until
-    }
-
     /// Tells whether an event is wanted.
     ///
     /// # Errors

@@ -99,8 +99,11 @@ impl View {
     fn function_item(&self, function: &Function) -> Value {
         let state = self.log.state().function(&function.id);
         let handler = match &function.handler {
-            Handler::Http { url } => json!({"http": url}),
-            Handler::Exec { command, env } => json!({"exec": command, "env": env}),
+            Handler::Http { url } => json!({"http": masked(url)}),
+            Handler::Exec { command, env } => {
+                let command: Vec<_> = command.iter().map(|part| masked(part)).collect();
+                json!({"exec": command, "env": env})
+            }
         };
         let word = match (state.paused, state.open_until) {
             (true, _) => "paused",
@@ -154,5 +157,44 @@ impl View {
             "events": counts.events,
             "duplicates": counts.duplicates,
         })
+    }
+}
+
+/// Returns a text with the user and password of every URL in it masked.
+fn masked(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + "://".len());
+        masked.push_str(before);
+        let ends =
+            |c: char| matches!(c, '/' | '\\' | '?' | '#' | '"' | '\'' | '<' | '>') || c.is_whitespace();
+        let end = after.find(ends).unwrap_or(after.len());
+        rest = after;
+        if let Some(user_ends) = after[..end].rfind('@') {
+            masked.push_str("***");
+            rest = &after[user_ends..];
+        }
+    }
+    masked.push_str(rest);
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_a_url_signs_in_as_is_masked() {
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            assert_eq!(masked(text), expected);
+        }
+        check("http://127.0.0.1:9000/run?to=a@b.example", "http://127.0.0.1:9000/run?to=a@b.example");
+        check("https://user:p@ss@host/run", "https://***@host/run");
+        check("https://token@host", "https://***@host");
+        check("--db=postgres://u:p@h/db,redis://:p@h", "--db=postgres://***@h/db,redis://***@h");
+        check("user@host", "user@host");
+        check("://", "://");
     }
 }
