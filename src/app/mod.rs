@@ -41,6 +41,10 @@ use runtime::ProviderRuntime;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most connections of one worker of the front door; further ones wait to be accepted.
+const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
+/// How long the log may take to close, whatever the doors and functions left of the stop timeout.
+const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a provider waits for an answer where its entry does not say.
 const ACK_DEADLINE: Duration = Duration::from_secs(10);
 /// Where the running server writes its addresses, within the data folder.
@@ -71,8 +75,8 @@ pub struct Started {
 ///
 /// # Errors
 ///
-/// If the log does not open, an address cannot be had, or TLS cannot be set up; and if something could
-/// not be finished within the stop timeout.
+/// If the log does not open, an address cannot be had, or TLS cannot be set up; and after a second
+/// signal. What is not finished within the stop timeout is no error: the log has it.
 pub fn run(options: ServeOptions) -> anyhow::Result<()> {
     System::new().block_on(async move {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -159,7 +163,7 @@ impl Running {
         let deadline = Instant::now() + timeout;
         let _ = std::fs::remove_file(&self.runtime_file);
         self.door.stop(true).await;
-        self.providers.iter().for_each(ProviderHandle::stop);
+        futures_util::future::join_all(self.providers.iter().map(ProviderHandle::stop)).await;
         // What is not routed yet is routed after the next start.
         let _ = web::block(move || self.router.stop()).await;
         let cut_off = self.functions.stop(deadline.saturating_duration_since(Instant::now())).await;
@@ -170,7 +174,7 @@ impl Running {
             );
         }
         self.admin_door.stop(false).await;
-        self.log.close(deadline).await;
+        self.log.close(deadline.max(Instant::now() + LOG_CLOSE_TIMEOUT)).await;
         self.provider_arbiter.stop();
         Ok(())
     }
@@ -253,7 +257,9 @@ fn front_server(config: &Config, door: Door) -> anyhow::Result<(Server, SocketAd
         .workers(server.workers)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(server.stop_timeout.as_secs().max(1))
+        .max_connections(CONNECTIONS_PER_WORKER_MAX)
+        // The other half is for what functions have in flight.
+        .shutdown_timeout((server.stop_timeout / 2).as_secs().max(1))
         .disable_signals();
     let bound = match &server.tls {
         None => http.bind(server.listen),

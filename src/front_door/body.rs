@@ -2,6 +2,7 @@
 //!
 //! Bodies are never decompressed: signatures cover the bytes on the wire.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::web::{self, Payload};
@@ -19,10 +20,47 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// How long reading to no purpose may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Bytes of small bodies that may be in memory at once, of all connections together. What arrives
+/// beyond it is spooled as large bodies are: slower, but nobody is refused for what others send.
+const BUFFERED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// How many bytes of small bodies are in memory.
+#[derive(Default)]
+pub(super) struct Buffered(AtomicUsize);
+
+/// A body's part of [`Buffered`], given back when dropped.
+pub(super) struct Share<'a> {
+    whole: &'a Buffered,
+    bytes: usize,
+}
+
+impl<'a> Share<'a> {
+    fn new(whole: &'a Buffered) -> Self {
+        Self { whole, bytes: 0 }
+    }
+
+    /// Counts further bytes; tells whether they are within the bound.
+    fn grow(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        self.whole.0.fetch_add(bytes, Ordering::Relaxed) + bytes <= BUFFERED_BYTES_MAX
+    }
+
+    /// Gives everything back.
+    fn clear(&mut self) {
+        self.whole.0.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// A body that arrived.
-pub(super) enum Received {
+pub(super) enum Received<'a> {
     /// In memory.
-    Inline(Bytes),
+    Inline(Bytes, Share<'a>),
     /// In a file, not flushed yet.
     Spooled(SpoolWriter),
 }
@@ -41,53 +79,54 @@ pub(super) enum Error {
 }
 
 /// Reads a body of at most `bytes_max` bytes; `declared` is its `Content-Length`, where there is one.
-pub(super) async fn receive(
+pub(super) async fn receive<'a>(
     payload: &mut Payload,
     declared: Option<u64>,
     bytes_max: u64,
     log: &Log,
-) -> Result<Received, Error> {
+    buffered: &'a Buffered,
+) -> Result<Received<'a>, Error> {
     if declared.is_some_and(|bytes| bytes > bytes_max) {
         return Err(Error::TooLarge);
     }
-    let reading = read(payload, declared, bytes_max, log);
+    let reading = read(payload, declared, bytes_max, log, Share::new(buffered));
     tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(Error::TooSlow))
 }
 
-async fn read(
+async fn read<'a>(
     payload: &mut Payload,
     declared: Option<u64>,
     bytes_max: u64,
     log: &Log,
-) -> Result<Received, Error> {
-    // A body in one chunk, as most are, is taken as it is.
-    let Some(first) = payload.next().await.transpose().map_err(|_| Error::Broken)? else {
-        return Ok(Received::Inline(Bytes::new()));
-    };
-    if first.len() as u64 > bytes_max {
-        return Err(Error::TooLarge);
-    }
-    if declared == Some(first.len() as u64) && first.len() <= INLINE_BODY_BYTES_MAX {
-        return Ok(Received::Inline(first));
-    }
-    let expected = declared.unwrap_or(0).min(INLINE_BODY_BYTES_MAX as u64) as usize;
-    let mut buffer = BytesMut::with_capacity(expected.max(first.len()));
-    buffer.extend_from_slice(&first);
+    mut share: Share<'a>,
+) -> Result<Received<'a>, Error> {
+    let mut buffer = BytesMut::new();
     let mut spool: Option<SpoolWriter> = None;
-    let mut total = first.len() as u64;
-    loop {
-        if buffer.len() > INLINE_BODY_BYTES_MAX {
-            spool = Some(spill(spool, buffer.split().freeze(), log).await?);
-        }
-        let Some(chunk) = payload.next().await.transpose().map_err(|_| Error::Broken)? else { break };
+    let mut total = 0;
+    while let Some(chunk) = payload.next().await.transpose().map_err(|_| Error::Broken)? {
         total += chunk.len() as u64;
         if total > bytes_max {
             return Err(Error::TooLarge);
         }
+        let fits = share.grow(chunk.len());
+        if buffer.is_empty() && spool.is_none() && fits && declared == Some(total) {
+            // A body in one chunk, as most are, is taken as it is.
+            if chunk.len() <= INLINE_BODY_BYTES_MAX {
+                return Ok(Received::Inline(chunk, share));
+            }
+        }
+        if buffer.is_empty() {
+            let expected = declared.unwrap_or(0).min(INLINE_BODY_BYTES_MAX as u64) as usize;
+            buffer.reserve(expected.max(chunk.len()));
+        }
         buffer.extend_from_slice(&chunk);
+        if buffer.len() > INLINE_BODY_BYTES_MAX || !fits {
+            spool = Some(spill(spool, buffer.split().freeze(), log).await?);
+            share.clear();
+        }
     }
     match spool {
-        None => Ok(Received::Inline(buffer.freeze())),
+        None => Ok(Received::Inline(buffer.freeze(), share)),
         Some(spool) => spill(Some(spool), buffer.freeze(), log).await.map(Received::Spooled),
     }
 }

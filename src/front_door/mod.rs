@@ -30,7 +30,7 @@ use crate::event_log::{IngestError, Ingested, Log, NewEvent, SpoolWriter};
 use crate::provider::{Activation, ProviderHandle, Providers, TriggerSnapshot};
 
 use address_limit::AddressLimit;
-use body::Received;
+use body::{Buffered, Received};
 pub use tls::{Error as TlsError, load as load_tls};
 
 /// Part of a provider's ack deadline that a request may wait for room in the log.
@@ -47,6 +47,7 @@ pub struct Door {
     clock: Clock,
     addresses: AddressLimit,
     large_bodies: Semaphore,
+    buffered: Buffered,
 }
 
 /// A request with its body, on its way to the log.
@@ -62,7 +63,8 @@ impl Door {
     /// Opens the door to `providers`, with `log` behind it.
     pub fn new(providers: Arc<Providers>, log: Log, clock: Clock) -> Self {
         let large_bodies = Semaphore::new(LARGE_BODIES_KIB as usize);
-        Self { providers, log, clock, addresses: AddressLimit::default(), large_bodies }
+        let (addresses, buffered) = (AddressLimit::default(), Buffered::default());
+        Self { providers, log, clock, addresses, large_bodies, buffered }
     }
 
     /// Answers one request.
@@ -79,18 +81,19 @@ impl Door {
         let Some(verifier) = snapshot.verifier.clone() else {
             return refuse_unread(payload, declared, answer::unavailable("not_activated", RETRY_AFTER)).await;
         };
-        let received = body::receive(payload, declared, snapshot.fixed.body_limit, &self.log).await;
+        let received =
+            body::receive(payload, declared, snapshot.fixed.body_limit, &self.log, &self.buffered).await;
         let received = match received {
             Ok(received) => received,
             Err(error) => return refuse_partly_read(error),
         };
         let deadline = Instant::now() + snapshot.fixed.ack_deadline.mul_f64(DEADLINE_SHARE);
         let mut delivery = self.delivery(request, deadline);
-        // Held until the body is stored or refused: the bytes are in memory that long.
-        let _permit = match received {
-            Received::Inline(bytes) => {
+        // Both are held until the body is stored or refused: the bytes are in memory that long.
+        let (_share, _permit) = match received {
+            Received::Inline(bytes, share) => {
                 delivery.raw.body = bytes;
-                None
+                (Some(share), None)
             }
             Received::Spooled(spool) => {
                 let kib = (spool.bytes() / 1024 + 1).min(u64::from(LARGE_BODIES_KIB)) as u32;
@@ -104,7 +107,7 @@ impl Door {
                 };
                 delivery.raw.body = bytes;
                 delivery.spool = Some(spool);
-                Some(permit)
+                (None, Some(permit))
             }
         };
         self.decide(provider, &snapshot, &verifier, delivery).await

@@ -205,6 +205,20 @@ impl Handler<Counted> for ProviderActor {
     }
 }
 
+/// Write what was counted now; the answer comes when the log has it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Flush;
+
+impl Handler<Flush> for ProviderActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
+        let lines = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index)).collect();
+        write(self.deps.log.clone(), lines)
+    }
+}
+
 /// A connector panicked on a delivery.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -270,7 +284,7 @@ impl Handler<Refresh> for ProviderActor {
 /// Why a secret was not learned.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnError {
-    /// The trigger is not armed, or has a secret of that name already.
+    /// The trigger is not armed.
     #[error("the trigger is not armed")]
     NotArmed,
     /// It could not be sealed.
@@ -378,6 +392,14 @@ impl ProviderActor {
     }
 
     fn write_counted(&self, index: usize, ctx: &mut Context<Self>) {
+        let lines = self.counted_lines(index);
+        if !lines.is_empty() {
+            ctx.spawn(write(self.deps.log.clone(), lines).into_actor(self));
+        }
+    }
+
+    /// Takes a trigger's counted rejections, a line for each reason.
+    fn counted_lines(&self, index: usize) -> Vec<Record> {
         let (trigger, fixed) = &self.deps.triggers[index];
         let at = self.deps.clock.now();
         let line = |(reason, count): (RejectReason, u32)| {
@@ -391,10 +413,7 @@ impl ProviderActor {
                 count,
             })
         };
-        let lines: Vec<_> = fixed.gate.take_counted().into_iter().map(line).collect();
-        if !lines.is_empty() {
-            ctx.spawn(write(self.deps.log.clone(), lines).into_actor(self));
-        }
+        fixed.gate.take_counted().into_iter().map(line).collect()
     }
 }
 

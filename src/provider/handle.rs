@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::ArbiterHandle;
 use arc_swap::{ArcSwap, Guard};
@@ -13,9 +14,11 @@ use crate::event_log::record::Switch;
 use crate::secrets::Secret;
 use crate::supervise::{NotRunning, Supervised};
 
-use super::actor::{Counted, Learn, Panicked, Published, Refresh, Rejected, Set};
-use super::audit_gate::Admission;
+use super::actor::{Counted, Flush, Learn, Panicked, Published, Refresh, Rejected, Set};
 use super::{Activation, Deps, LearnError, ProviderActor, TriggerSnapshot};
+
+/// How long an ending actor may take to write what is left to write.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What an operator changes about a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +138,6 @@ impl ProviderHandle {
         counted: bool,
     ) {
         let (gate, reason) = (&snapshot.fixed.gate, rejection.reason);
-        let admission = if counted { gate.count(reason) } else { gate.admit(reason, at) };
         let line = || Rejected {
             trigger_id: snapshot.trigger_id.clone(),
             reason,
@@ -143,14 +145,9 @@ impl ProviderHandle {
             peer,
             at,
         };
-        let first = match admission {
-            Admission::Line if self.actor.tell(line()) => false,
-            // No room in the mailbox, or no actor just now: the next sum has it.
-            Admission::Line => gate.count(reason) == Admission::Counted { first: true },
-            Admission::Counted { first } => first,
-        };
-        if first {
-            self.actor.tell(Counted(snapshot.trigger_id.clone()));
+        // Without room in the mailbox, or an actor just now, it is counted: the next sum has it.
+        if counted || !gate.admits(at) || !self.actor.tell(line()) {
+            gate.count(reason, || self.actor.tell(Counted(snapshot.trigger_id.clone())));
         }
     }
 
@@ -165,8 +162,10 @@ impl ProviderHandle {
         self.actor.tell(super::actor::Crash)
     }
 
-    /// Ends the actor; its snapshots stay.
-    pub fn stop(&self) {
+    /// Writes what is left to write and ends the actor; its snapshots stay.
+    pub async fn stop(&self) {
+        // An actor that is being rebuilt just now leaves the sums of some rejections unwritten.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.actor.ask(Flush)).await;
         self.actor.stop();
     }
 }
