@@ -276,6 +276,10 @@ impl<'a> Follower<'a> {
     fn redeliver(&self, first: EventId) -> Result<Option<Created>, Error> {
         let log = &self.shared.log;
         let state = log.state();
+        // The live decision is under way: there is nothing to make anew yet.
+        if first.position() > state.routed_through() {
+            return Ok(None);
+        }
         let functions = match state.event_state(first)? {
             EventState::Open | EventState::Done => return Ok(None),
             EventState::Unrouted => {

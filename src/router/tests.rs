@@ -277,6 +277,22 @@ async fn a_redelivery_of_an_unrouted_event_asks_again() {
 }
 
 #[tokio::test]
+async fn a_duplicate_right_behind_its_event_restarts_nothing() {
+    let bed = Bed::new(&[wanting("a", &["push"], None)]);
+    for n in 0..50 {
+        let mut content = event("push", "{}").content;
+        content.dedupe_key = Some(n.to_string());
+        let ingested = bed.ingest(vec![content.clone(), content]).await;
+        let id = ingested[0].id();
+        assert_eq!(ingested, [Ingested::Stored(id), Ingested::Duplicate(id)]);
+        let duplicate = Position::new(id.position().frame(), id.position().index() + 1);
+        until(&bed.log, |state| state.routed_through() >= duplicate).await;
+        let runs = bed.log.state().runs_of(id).unwrap();
+        assert_eq!(runs.iter().map(|run| run.cause.clone()).collect::<Vec<_>>(), [Cause::Live]);
+    }
+}
+
+#[tokio::test]
 async fn its_own_records_keep_the_router_busy_no_longer_than_needed() {
     let bed = Bed::new(&[wanting("a", &[], None)]);
     let id = bed.event("push").await;

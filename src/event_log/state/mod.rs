@@ -165,8 +165,9 @@ impl State {
     ///
     /// If the store cannot be read.
     pub fn event_state(&self, event: EventId) -> Result<EventState, Error> {
-        let runs = self.runs_of(event)?;
-        Ok(event_state(self.routed_through() >= event.position(), &runs))
+        // In this order: the fold may create the runs between the two.
+        let routed = self.routed_through() >= event.position();
+        Ok(event_state(routed, &self.runs_of(event)?))
     }
 
     /// Returns what the router decided on an event; nothing while it has not come to it.
