@@ -31,12 +31,12 @@ pub struct EventScan {
 const BUILT_IN_TOPICS: [&str; 4] = ["events", "runs", "lifecycle", "secrets"];
 /// Most frames of a topic to look up at once.
 const TOPIC_FRAMES: usize = 64;
-/// Most frames that one page of a topic looks at.
-const TOPIC_SCAN_FRAMES: usize = 4096;
+/// Most frames that one page of a listing looks at: those without anything wanted take time too.
+const SCAN_FRAMES_MAX: usize = 4096;
 
 impl Log {
     /// Lists events newest first, those before `cursor`, that `wanted` wants. A page may hold fewer than
-    /// the limit and still have a cursor, since a listing looks at a bounded number of events.
+    /// the limit and still have a cursor, since a listing looks at a bounded number of events and frames.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Log {
                     }
                 }
             }
-            if seq <= 1 {
+            if seq <= 1 || listing.leave(Position::new(seq, 0)) {
                 return Ok(listing.page);
             }
             seq -= 1;
@@ -88,7 +88,7 @@ impl Log {
                     return Ok(false);
                 }
             }
-            Ok(true)
+            Ok(!listing.leave(Position::new(frame.seq(), Position::RECORDS_PER_FRAME_MAX - 1)))
         })?;
         Ok(listing.page)
     }
@@ -151,7 +151,7 @@ impl Log {
                     }
                 }
                 looked_at += 1;
-                if looked_at >= TOPIC_SCAN_FRAMES {
+                if looked_at >= SCAN_FRAMES_MAX {
                     page.next = Some(Position::new(seq, Position::RECORDS_PER_FRAME_MAX - 1));
                     return Ok(page);
                 }
@@ -185,12 +185,23 @@ fn belongs(frame: &Frame, index: usize, topic: &str) -> Result<bool, Error> {
 struct Listing {
     scan: EventScan,
     looked_at: usize,
+    frames: usize,
     page: Page<Arc<StoredEvent>>,
 }
 
 impl Listing {
     fn new(scan: EventScan) -> Self {
-        Self { scan, looked_at: 0, page: Page { items: Vec::new(), next: None } }
+        Self { scan, looked_at: 0, frames: 0, page: Page { items: Vec::new(), next: None } }
+    }
+
+    /// Leaves a frame for the next one, where `cursor` goes on; tells whether the page is done.
+    fn leave(&mut self, cursor: Position) -> bool {
+        self.frames += 1;
+        let done = self.frames >= SCAN_FRAMES_MAX;
+        if done {
+            self.page.next = Some(cursor);
+        }
+        done
     }
 
     /// Looks at one record; tells whether the page is done.

@@ -565,6 +565,24 @@ async fn topics_are_read_by_cursor() {
 }
 
 #[tokio::test]
+async fn listing_of_a_log_of_few_events_hands_back_a_cursor() {
+    let bed = Bed::memory();
+    let first = bed.ingest(None).await.id();
+    for _ in 0..4200 {
+        bed.log().append_durable(vec![switch(Switch::FunctionPaused(function(), true))]).await.unwrap();
+    }
+    let last = bed.ingest(None).await.id();
+    let scan = EventScan { limit: 10, scan_max: 10 };
+    let ids = |page: Page<Arc<StoredEvent>>| page.items.iter().map(|event| event.id).collect::<Vec<_>>();
+    let page = bed.log().events_after(None, scan, |_| true).unwrap();
+    let rest = bed.log().events_after(Some(page.next.unwrap()), scan, |_| true).unwrap();
+    assert_eq!((ids(page), rest.next, ids(rest)), (vec![first], None, vec![last]));
+    let page = bed.log().events_before(None, scan, |_| true).unwrap();
+    let rest = bed.log().events_before(Some(page.next.unwrap()), scan, |_| true).unwrap();
+    assert_eq!((ids(page), rest.next, ids(rest)), (vec![last], None, vec![first]));
+}
+
+#[tokio::test]
 async fn events_are_listed_in_both_directions() {
     let bed = Bed::memory();
     let mut ids = Vec::new();
