@@ -28,7 +28,7 @@ use crate::event::ProviderId;
 use crate::event_log::{EventLog, Log, Options};
 use crate::flow::TokenBucket;
 use crate::front_door::{self, Door};
-use crate::provider::{Deps, Fixed, ProviderHandle, Providers};
+use crate::provider::{Activation, Deps, Fixed, ProviderHandle, Providers};
 use crate::replay::Replayer;
 use crate::router::Router;
 use crate::secrets::Vault;
@@ -208,7 +208,14 @@ fn providers(
             public_url: config.server.public_url.clone(),
             triggers: triggers.into_iter().map(with_fixed).collect(),
         };
-        handles.push(ProviderHandle::start(deps, &arbiter.handle()));
+        let handle = ProviderHandle::start(deps, &arbiter.handle());
+        // A mistake in the configuration is told now, not to the provider with every delivery.
+        for trigger in handle.triggers() {
+            if let Activation::Failed(reason) = &trigger.activation {
+                anyhow::bail!("trigger {}: {reason}", trigger.trigger_id);
+            }
+        }
+        handles.push(handle);
     }
     Ok(Arc::new(Providers::new(handles)))
 }

@@ -19,6 +19,7 @@ const SECRET: &str = "It's a Secret to Everybody";
 struct House {
     providers: Arc<Providers>,
     log: Log,
+    vault: Arc<Vault>,
     _folder: TempDir,
 }
 
@@ -72,7 +73,7 @@ fn house(triggers: Vec<Trigger>) -> House {
         ProviderHandle::start(deps, &Arbiter::current())
     };
     let providers = Arc::new(Providers::new(triggers.into_iter().map(start).collect()));
-    House { providers, log, _folder: folder }
+    House { providers, log, vault, _folder: folder }
 }
 
 impl House {
@@ -181,6 +182,29 @@ async fn a_learned_secret_is_sealed_survives_the_actor_and_is_not_overwritten() 
     }
     let sealed = house.log.state().sealed("notion/signing_secret").expect("kept in the log");
     assert!(!sealed.windows(12).any(|window| window == b"secret_first"), "kept sealed");
+}
+
+#[actix::test]
+async fn a_secret_that_an_operator_sets_is_not_overwritten_by_a_handshake() {
+    let house = house(vec![trigger("notion", &[])]);
+    let service = house.service().await;
+    let is_armed = || house.provider("notion").trigger(0).is_armed(Clock::system().now());
+    while !is_armed() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let name = "notion/signing_secret".to_owned();
+    let sealed = house.vault.seal(&name, &Secret::new("secret_operator")).unwrap();
+    let record = crate::event_log::record::Sealed { name, at: Clock::system().now(), sealed };
+    house.log.append_durable(vec![crate::event_log::record::Record::Sealed(record)]).await.unwrap();
+    house.provider("notion").refresh().await.unwrap();
+    while is_armed() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let body = "{\"verification_token\":\"secret_evil\"}";
+    let teach = test::TestRequest::post().uri("/hooks/notion").set_payload(body).to_request();
+    assert_eq!(test::call_service(&service, teach).await.status(), 401);
+    let answer = test::call_service(&service, signed("notion", "secret_operator", 1)).await;
+    assert_eq!(answer.status(), 200);
 }
 
 #[actix::test]

@@ -22,7 +22,7 @@ use crate::connector::{Signer, TriggerSettings, Verifier};
 use crate::event::{RejectReason, Timestamp, TriggerId};
 use crate::event_log::record::{Audit, Record, Sealed, Switch, Switched};
 use crate::event_log::{self, Log};
-use crate::secrets::{Secret, Vault};
+use crate::secrets::{Secret, SecretError, Vault};
 use crate::supervise::Lifeline;
 
 use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, TriggerSnapshot};
@@ -108,19 +108,35 @@ impl Deps {
         Ok((Some(Arc::new(verifier)), signer.map(Arc::new)))
     }
 
-    /// Resolves the configured secrets, and adds those that were learned.
+    /// Tells whether a trigger has a secret. One that cannot be read is there all the same.
+    fn has_secret(&self, trigger: &Trigger) -> bool {
+        self.secrets(trigger).map_or(true, |secrets| secrets.values().any(|list| !list.is_empty()))
+    }
+
+    /// Resolves the configured secrets, and adds those that were learned. A secret that a handshake may
+    /// bring need not be there yet.
     fn secrets(&self, trigger: &Trigger) -> Result<BTreeMap<String, Vec<Secret>>, String> {
         let sealed = |name: &str| self.log.state().sealed(name);
-        let resolve = |reference| self.vault.resolve(reference, &sealed).map_err(|error| error.to_string());
-        let mut secrets = BTreeMap::new();
+        let learned = |name: &str| self.entry.secrets.iter().any(|spec| spec.learned && spec.name == name);
+        let mut secrets: BTreeMap<String, Vec<Secret>> = BTreeMap::new();
         for (name, references) in &trigger.secrets {
-            secrets.insert(name.clone(), references.iter().map(resolve).collect::<Result<Vec<_>, _>>()?);
+            for reference in references {
+                match self.vault.resolve(reference, &sealed) {
+                    Ok(secret) => secrets.entry(name.clone()).or_default().push(secret),
+                    Err(SecretError::NotStored(_)) if learned(name) => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
         }
         for spec in self.entry.secrets.iter().filter(|spec| spec.learned) {
             let name = sealed_name(&trigger.id, &spec.name);
-            if let Some(sealed) = sealed(&name) {
-                let secret = self.vault.unseal(&name, &sealed).map_err(|error| error.to_string())?;
-                secrets.entry(spec.name.clone()).or_default().push(secret);
+            // Empty bytes stand for a secret that was removed.
+            let Some(sealed) = sealed(&name).filter(|sealed| !sealed.is_empty()) else { continue };
+            let secret = self.vault.unseal(&name, &sealed).map_err(|error| error.to_string())?;
+            let list = secrets.entry(spec.name.clone()).or_default();
+            // The configuration may name the same place.
+            if !list.contains(&secret) {
+                list.push(secret);
             }
         }
         Ok(secrets)
@@ -276,8 +292,17 @@ pub(super) struct Refresh;
 impl Handler<Refresh> for ProviderActor {
     type Result = ();
 
-    fn handle(&mut self, _: Refresh, _: &mut Self::Context) {
+    fn handle(&mut self, _: Refresh, ctx: &mut Self::Context) {
         self.deps.publish_all(&self.published);
+        let now = self.deps.clock.now();
+        for (trigger, _) in &self.deps.triggers {
+            // An operator who sets the secret waits for no handshake that would bring another.
+            let armed =
+                self.deps.log.state().trigger(&trigger.id).armed_until.is_some_and(|until| now < until);
+            if armed && self.deps.has_secret(trigger) {
+                ctx.notify(Set(trigger.id.clone(), Switch::TriggerArmed(trigger.id.clone(), Some(now))));
+            }
+        }
     }
 }
 
@@ -358,7 +383,8 @@ impl ProviderActor {
             tracing::error!(trigger_id = %message.trigger_id, %error, "could not seal a learned secret");
             LearnError::Seal
         })?;
-        let switch = Switch::TriggerArmed(message.trigger_id.clone(), None);
+        // Armed until now, not never: a trigger that was armed once is not armed by itself again.
+        let switch = Switch::TriggerArmed(message.trigger_id.clone(), Some(now));
         let line = Audit {
             topic: AUDIT_PROVIDER.to_owned(),
             at: now,
@@ -380,8 +406,7 @@ impl ProviderActor {
         let (trigger, _) = &self.deps.triggers[index];
         let learns = self.deps.entry.secrets.iter().any(|spec| spec.learned);
         let state = self.deps.log.state().trigger(&trigger.id);
-        let has_secret =
-            self.deps.secrets(trigger).is_ok_and(|secrets| secrets.values().any(|s| !s.is_empty()));
+        let has_secret = self.deps.has_secret(trigger);
         if !learns || has_secret || state.armed_until.is_some() {
             return;
         }
