@@ -124,7 +124,7 @@ impl SpoolWriter {
     ///
     /// # Errors
     ///
-    /// If that fails; the file is removed then.
+    /// If that fails. The file is removed then, or, where the folder could not be flushed, by the next start.
     pub fn finish(mut self) -> Result<SpooledBody, Error> {
         let (partial, complete) = (self.path(PARTIAL), self.path(COMPLETE));
         let file = self.file.as_ref().expect("the file is there until here");
