@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::claims::{ClaimKey, Claims};
 use super::codec::encode_record;
+use super::disk::Disk;
 use super::frame::{Compressor, Frame, FrameBuilder};
 use super::queue::{EventJob, Lazy, Queue, Stored, Urgent, Work};
 use super::reader::{PARTITION, Reader};
@@ -50,13 +51,14 @@ pub(super) struct Committer {
     pub(super) tail: watch::Sender<Seq>,
     pub(super) follower: Follower,
     pub(super) gauges: Arc<Gauges>,
+    pub(super) disk: Arc<Disk>,
     pub(super) random: Random,
 }
 
 /// Who is to be told what, once a commit is durable.
 enum Waiter {
     Ingest(oneshot::Sender<Result<Stored, IngestError>>, Stored, super::queue::Room),
-    Append(oneshot::Sender<Result<Position, Error>>, Position),
+    Append(oneshot::Sender<Result<Position, Error>>, Position, OwnedSemaphorePermit),
 }
 
 /// A commit in the making.
@@ -125,6 +127,7 @@ impl Committer {
         let mut compressor = Compressor::new();
         while let Some(work) = self.queue.take() {
             self.commit(work, &mut compressor)?;
+            self.disk.refresh();
         }
         Ok(())
     }
@@ -149,12 +152,12 @@ impl Committer {
         let mut waiters = Vec::with_capacity(work.urgent.len());
         for job in work.urgent {
             match job {
-                Urgent::Append { records, done } => {
+                Urgent::Append { records, done, room } => {
                     let mut last = Position::ZERO;
                     for record in &records {
                         last = commit.push(record);
                     }
-                    waiters.push(Waiter::Append(done, last));
+                    waiters.push(Waiter::Append(done, last, room));
                 }
                 Urgent::Ingest { events, done, room } => {
                     let ingested = events.iter().map(|event| self.place(event, &mut commit));
@@ -264,7 +267,7 @@ fn finish(waiters: Vec<Waiter>) {
             Waiter::Ingest(done, stored, _room) => {
                 let _ = done.send(Ok(stored));
             }
-            Waiter::Append(done, position) => {
+            Waiter::Append(done, position, _room) => {
                 let _ = done.send(Ok(position));
             }
         }
@@ -277,7 +280,9 @@ fn tell(waiters: Vec<Waiter>, error: &IngestError) {
             Waiter::Ingest(done, _, room) => {
                 Urgent::Ingest { events: Vec::new(), done, room }.fail(error.clone());
             }
-            Waiter::Append(done, _) => Urgent::Append { records: Vec::new(), done }.fail(error.clone()),
+            Waiter::Append(done, _, room) => {
+                Urgent::Append { records: Vec::new(), done, room }.fail(error.clone());
+            }
         }
     }
 }

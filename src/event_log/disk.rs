@@ -1,4 +1,6 @@
 //! How much room the disk has: ingress stops before it is full, so that what is accepted can be finished.
+//!
+//! Asking the file system can block, so the committer asks, and those who take events read its answer.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,21 +21,33 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// Asks the file system for the first time. Blocks.
     pub(super) fn new(dir: PathBuf, reserve_bytes: u64) -> Self {
-        let began = Instant::now();
-        Self { dir, reserve_bytes, began, ask_again_at: AtomicU64::new(0), full: AtomicBool::new(false) }
+        let (ask_again_at, full) = (AtomicU64::new(0), AtomicBool::new(false));
+        let disk = Self { dir, reserve_bytes, began: Instant::now(), ask_again_at, full };
+        disk.refresh();
+        disk
     }
 
-    /// Asks the file system, though not more often than every quarter of a second. A file system that
-    /// does not answer counts as one with room: the log itself will fail where it must.
+    /// Tells whether the disk was full when the file system was last asked.
     pub(super) fn is_full(&self) -> bool {
-        let now = self.began.elapsed().as_millis() as u64;
-        if now < self.ask_again_at.load(Ordering::Relaxed) {
-            return self.full.load(Ordering::Relaxed);
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether the file system should be asked again.
+    pub(super) fn is_stale(&self) -> bool {
+        self.now_ms() >= self.ask_again_at.load(Ordering::Relaxed)
+    }
+
+    /// Asks the file system, unless its last answer still counts. Blocks. A file system that does not answer
+    /// counts as one with room: the log itself will fail where it must.
+    pub(super) fn refresh(&self) {
+        if !self.is_stale() {
+            return;
         }
-        self.ask_again_at.store(now + ASK_AFTER.as_millis() as u64, Ordering::Relaxed);
         let full = rustix::fs::statvfs(&self.dir)
             .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < self.reserve_bytes);
+        self.ask_again_at.store(self.now_ms() + ASK_AFTER.as_millis() as u64, Ordering::Relaxed);
         if full != self.full.swap(full, Ordering::Relaxed) {
             if full {
                 let (folder, reserve_bytes) = (self.dir.display(), self.reserve_bytes);
@@ -42,6 +56,9 @@ impl Disk {
                 tracing::info!(folder = %self.dir.display(), "disk has room again: events are accepted");
             }
         }
-        full
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
     }
 }

@@ -190,9 +190,19 @@ struct Inner {
 struct Writer {
     queue: Arc<Queue>,
     gauges: Arc<Gauges>,
-    disk: Disk,
+    disk: Arc<Disk>,
     ended: parking_lot::Mutex<Option<oneshot::Receiver<()>>>,
     threads: parking_lot::Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Tells whether the disk is full, as the committer last saw it; it looks again where that was long ago.
+    fn is_disk_full(&self) -> bool {
+        if self.disk.is_stale() {
+            self.queue.nudge();
+        }
+        self.disk.is_full()
+    }
 }
 
 impl Drop for Inner {
@@ -237,6 +247,7 @@ impl Log {
         let (tail_sender, tail) = watch::channel(next - 1);
         let queue = Arc::new(Queue::new(options.queue_bytes_max));
         let gauges = Arc::<Gauges>::default();
+        let disk = Arc::new(Disk::new(dir.clone(), options.disk_reserve_bytes));
         let committer = Committer {
             queue: Arc::clone(&queue),
             reader: Arc::clone(&reader),
@@ -248,6 +259,7 @@ impl Log {
             tail: tail_sender,
             follower: Follower::start(Arc::clone(state.shared())),
             gauges: Arc::clone(&gauges),
+            disk: Arc::clone(&disk),
             random: Random::new(),
         };
         let (ended_sender, ended) = oneshot::channel();
@@ -258,7 +270,7 @@ impl Log {
         let writer = Some(Writer {
             queue,
             gauges,
-            disk: Disk::new(dir.clone(), options.disk_reserve_bytes),
+            disk,
             ended: parking_lot::Mutex::new(Some(ended)),
             threads: parking_lot::Mutex::new(std::iter::once(committer).chain(sweeper).collect()),
         });
@@ -323,7 +335,7 @@ impl Log {
         let Some(trigger) = events.first().map(|event| event.content.trigger_id.clone()) else {
             return Ok(Vec::new());
         };
-        if writer.disk.is_full() {
+        if writer.is_disk_full() {
             return Err(IngestError::Full);
         }
         let jobs = events.iter().map(event_job).collect::<Result<Vec<_>, _>>()?;
@@ -354,6 +366,7 @@ impl Log {
     }
 
     /// Appends records and returns the position of the last one once they are on the device and folded.
+    /// Waits while there is no room.
     ///
     /// # Errors
     ///
@@ -362,7 +375,8 @@ impl Log {
         let writer = self.writer()?;
         let records = encode_all(&records)?;
         let (done, stored) = oneshot::channel();
-        writer.queue.push(Urgent::Append { records, done })?;
+        let room = writer.queue.append_room(&records).await?;
+        writer.queue.push(Urgent::Append { records, done, room })?;
         let position = stored.await.map_err(|_| unanswered())??;
         self.0.state.shared().folded(position.frame()).await?;
         Ok(position)
@@ -434,7 +448,7 @@ impl Log {
         let writer = self.0.writer.as_ref();
         let failure = writer.and_then(|writer| writer.gauges.failure.lock().clone());
         let failure = failure.or_else(|| self.0.state.failure());
-        let full = writer.is_some_and(|writer| writer.disk.is_full());
+        let full = writer.is_some_and(|writer| writer.is_disk_full());
         Health {
             condition: match failure {
                 Some(error) => Condition::Failing(error.to_string()),

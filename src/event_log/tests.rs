@@ -338,19 +338,6 @@ async fn device_that_does_not_answer_holds_nobody_for_ever() {
 }
 
 #[tokio::test]
-async fn room_that_does_not_come_before_the_deadline_is_overload() {
-    let queue = Queue::new(64 * 1024);
-    let (noisy, quiet): (TriggerId, TriggerId) = ("noisy".parse().unwrap(), "quiet".parse().unwrap());
-    let soon = || Instant::now() + Duration::from_millis(20);
-    let _taken = [
-        queue.room(&noisy, 1, 100, soon()).await.unwrap(),
-        queue.room(&noisy, 1, 100, soon()).await.unwrap(),
-    ];
-    assert!(matches!(queue.room(&noisy, 1, 100, soon()).await, Err(IngestError::Overloaded)));
-    assert!(queue.room(&quiet, 1, 100, soon()).await.is_ok(), "one trigger gets half of the room");
-}
-
-#[tokio::test]
 async fn lazy_records_are_committed_soon_without_anybody_waiting() {
     let bed = Bed::sled();
     let mut tail = bed.log().tail();
