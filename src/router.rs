@@ -22,11 +22,12 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
-use self::stretch::Stretch;
+use self::stretch::{Decisions, Stretch};
 use crate::clock::Clock;
 use crate::event::{
     Body, EventId, EventState, FunctionId, Position, RunId, RunState, SkipReason, StoredEvent,
 };
+use crate::event_log::codec::EventHead;
 use crate::event_log::record::{Cause, Created, NewRun, Record, Start};
 use crate::event_log::{Error, Frame, Log, codec};
 use crate::subscription::{EventView, Subscription, Subscriptions};
@@ -193,17 +194,18 @@ impl<'a> Follower<'a> {
         let first = stretch.next_index();
         if let Some(frame) = self.shared.log.frame(seq)? {
             for index in first..frame.len() {
-                let is_duplicate = frame.bytes(index).is_some_and(codec::is_duplicate);
                 let mut created = None;
-                if frame.is_event(index) || is_duplicate {
+                if let Some(event) = frame.event_head(index).map_err(damaged(seq))? {
                     self.ask_anew(stretch).await?;
-                    match record(&frame, index)? {
-                        Some(Record::Event(event)) => {
-                            let decisions = self.decide(&event)?;
-                            stretch.add(&event, decisions, self.shared.clock.now());
-                        }
-                        Some(Record::Duplicate(duplicate)) => created = self.redeliver(duplicate.first)?,
-                        _ => {}
+                    let decisions = match self.select(&event) {
+                        Some(decisions) => decisions,
+                        None => self.decide_on_record(&frame, index)?,
+                    };
+                    stretch.add(&event, decisions, self.shared.clock.now());
+                } else if frame.bytes(index).is_some_and(codec::is_duplicate) {
+                    self.ask_anew(stretch).await?;
+                    if let Some(Record::Duplicate(duplicate)) = frame.record(index).map_err(damaged(seq))? {
+                        created = self.redeliver(duplicate.first)?;
                     }
                 }
                 stretch.looked_at(frame.position(index));
@@ -241,8 +243,24 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
+    /// Decides on an event by its head; nothing where a condition has to be asked.
+    fn select(&self, event: &EventHead<'_>) -> Option<Decisions> {
+        let select = |subscription: &Subscription| {
+            let selected = subscription.selects(&event.trigger_id, event.kind);
+            (selected.is_err() || !subscription.is_conditional()).then_some(selected)
+        };
+        self.asked.iter().map(select).collect()
+    }
+
+    fn decide_on_record(&self, frame: &Frame, index: usize) -> Result<Decisions, Error> {
+        match frame.record(index).map_err(damaged(frame.seq()))? {
+            Some(Record::Event(event)) => self.decide(&event),
+            _ => unreachable!("a record with an event's head is an event"),
+        }
+    }
+
     /// Asks every subscription whether it wants the event.
-    fn decide(&self, event: &StoredEvent) -> Result<Vec<Result<(), SkipReason>>, Error> {
+    fn decide(&self, event: &StoredEvent) -> Result<Decisions, Error> {
         let body = self.spooled_body(event)?;
         let view =
             body.as_ref().map_or_else(|| EventView::of(event), |body| EventView::with_body(event, body));
@@ -260,7 +278,8 @@ impl<'a> Follower<'a> {
     /// Reads a spooled body where a condition needs it. One that is gone counts as absent.
     fn spooled_body(&self, event: &StoredEvent) -> Result<Option<Bytes>, Error> {
         let is_read = |subscription: &Subscription| {
-            subscription.reads_payload() && subscription.selects(&event.content).is_ok()
+            let content = &event.content;
+            subscription.reads_payload() && subscription.selects(&content.trigger_id, &content.kind).is_ok()
         };
         if matches!(event.content.body, Body::Inline(_)) || !self.asked.iter().any(is_read) {
             return Ok(None);
@@ -320,10 +339,8 @@ impl<'a> Follower<'a> {
     }
 }
 
-fn record(frame: &Frame, index: usize) -> Result<Option<Record>, Error> {
-    let damaged =
-        |error: codec::DecodeError| Error::Damaged { frame: frame.seq(), reason: error.to_string() };
-    frame.record(index).map_err(damaged)
+fn damaged(frame: u64) -> impl Fn(codec::DecodeError) -> Error {
+    move |error| Error::Damaged { frame, reason: error.to_string() }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config;
-use crate::event::{EventContent, FunctionId, SkipReason, TriggerId};
+use crate::event::{FunctionId, SkipReason, TriggerId};
 
 use self::expression::Failure;
 pub use self::expression::{Expression, Key};
@@ -63,19 +63,25 @@ impl Subscription {
         &self.function
     }
 
-    /// Tells whether `on` and `events` select the event: all that can be said without its payload.
+    /// Tells whether `on` and `events` select an event of the trigger and kind: all that can be said without the
+    /// rest of it.
     ///
     /// # Errors
     ///
     /// The reason, if they do not.
-    pub fn selects(&self, content: &EventContent) -> Result<(), SkipReason> {
-        if !self.on.is_empty() && !self.on.contains(&content.trigger_id) {
+    pub fn selects(&self, trigger: &TriggerId, kind: &str) -> Result<(), SkipReason> {
+        if !self.on.is_empty() && !self.on.contains(trigger) {
             return Err(SkipReason::On);
         }
-        if !self.events.is_empty() && !self.events.iter().any(|glob| glob.matches(&content.kind)) {
+        if !self.events.is_empty() && !self.events.iter().any(|glob| glob.matches(kind)) {
             return Err(SkipReason::Events);
         }
         Ok(())
+    }
+
+    /// Tells whether there is a `when`: without one, [`selects`](Self::selects) is the decision.
+    pub fn is_conditional(&self) -> bool {
+        self.when.is_some()
     }
 
     /// Tells whether deciding needs the event's body.
@@ -89,9 +95,10 @@ impl Subscription {
     ///
     /// The reason, if it does not.
     pub fn wants(&self, event: &EventView<'_>) -> Result<(), SkipReason> {
-        self.selects(&event.stored().content)?;
+        let content = &event.stored().content;
+        self.selects(&content.trigger_id, &content.kind)?;
         #[cfg(test)]
-        assert_ne!(event.stored().content.kind, tests::POISON, "a kind on which tests see a panic");
+        assert_ne!(content.kind, tests::POISON, "a kind on which tests see a panic");
         let Some(when) = &self.when else { return Ok(()) };
         match when.holds(event) {
             Ok(true) => Ok(()),
@@ -107,7 +114,7 @@ pub(crate) mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{Body, EventId, Origin, Position, SignatureStatus, StoredEvent};
+    use crate::event::{Body, EventContent, EventId, Origin, Position, SignatureStatus, StoredEvent};
 
     /// A kind whose judging panics.
     pub(crate) const POISON: &str = "poison";

@@ -13,7 +13,7 @@ use super::record::{
 };
 use crate::event::{
     Body, EventContent, EventId, FunctionId, Origin, Position, RejectReason, RunId, SignatureStatus,
-    SpooledBody, StoredEvent, Timestamp,
+    SpooledBody, StoredEvent, Timestamp, TriggerId,
 };
 
 /// Bytes that are not what was written.
@@ -207,6 +207,27 @@ pub(crate) fn event_claim(record: &[u8]) -> Result<Option<(&str, &str)>, DecodeE
     Ok(fields.dedupe_key.map(|key| (fields.trigger, key)))
 }
 
+/// What selecting an event's functions needs of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EventHead<'a> {
+    pub(crate) id: EventId,
+    pub(crate) trigger_id: TriggerId,
+    pub(crate) kind: &'a str,
+    pub(crate) held: bool,
+}
+
+/// Decodes no more of an event than its head: headers and body are most of it.
+pub(crate) fn event_head(record: &[u8]) -> Result<EventHead<'_>, DecodeError> {
+    let (&[tag, version], _) = record.split_first_chunk().ok_or(DecodeError::Short)?;
+    if version != VERSION {
+        return Err(DecodeError::UnknownVersion { what: "record", version });
+    }
+    let id = event_id(record).ok_or(DecodeError::UnknownTag(tag))?;
+    let fields = record.get(FIELDS_AT..).ok_or(DecodeError::Short)?;
+    let (head, _) = postcard::take_from_bytes::<EventHeadV1<'_>>(fields)?;
+    Ok(EventHead { id, trigger_id: name(head.trigger)?, kind: head.kind, held: head.held })
+}
+
 /// The name of an event's spooled body.
 pub(crate) fn spooled_name(record: &[u8]) -> Result<Option<&str>, DecodeError> {
     Ok(event_parts(record)?.0.spooled.map(|(name, ..)| name))
@@ -264,6 +285,20 @@ struct EventV1<'a> {
     spooled: Option<(&'a str, u64, [u8; 32])>,
     schema: &'a str,
     signature: SignatureV1,
+}
+
+/// The first fields of [`EventV1`], as they stand there.
+#[derive(Deserialize)]
+struct EventHeadV1<'a> {
+    _provider: &'a str,
+    trigger: &'a str,
+    kind: &'a str,
+    _received_at: i64,
+    _occurred_at: Option<i64>,
+    _dedupe_key: Option<&'a str>,
+    _trace_id: &'a str,
+    _origin: u8,
+    held: bool,
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::codec::{decode_record, encode_record};
+use super::codec::{EventHead, decode_record, encode_record, event_head};
 use super::frame::{Compressor, FrameBuilder};
 use super::record::{
     Attempted, Audit, Cause, Controlled, Created, Duplicate, NewRun, Next, Routed, RunAction, Sealed, Skip,
@@ -197,12 +197,19 @@ fn damaged_records_are_refused_or_read_as_another_without_panic() {
         let bytes = encode_record(&record);
         for length in 0..bytes.len() {
             let _ = decode_record(&bytes[..length]);
+            let _ = event_head(&bytes[..length]);
         }
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 1 << bit;
+                let head = event_head(&bytes);
                 if let Ok(record) = decode_record(&bytes) {
+                    if let Record::Event(event) = &record {
+                        let StoredEvent { id, content } = event;
+                        let (trigger_id, kind) = (content.trigger_id.clone(), content.kind.as_str());
+                        assert_eq!(head, Ok(EventHead { id: *id, trigger_id, kind, held: content.held }));
+                    }
                     assert_eq!(decode_record(&encode_record(&record)).as_ref(), Ok(&record));
                 }
             }

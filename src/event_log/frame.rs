@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::codec::{self, DecodeError};
+use super::codec::{self, DecodeError, EventHead};
 use super::record::Record;
 use super::store::{Partition, Seq};
 use crate::event::{EventId, Position};
@@ -99,6 +99,11 @@ impl Frame {
     /// Returns the id of record `index` if it is an event, without decoding the rest.
     pub fn event_id(&self, index: usize) -> Option<EventId> {
         codec::event_id(self.bytes(index)?)
+    }
+
+    /// Decodes the head of record `index` if it is an event.
+    pub(crate) fn event_head(&self, index: usize) -> Result<Option<EventHead<'_>>, DecodeError> {
+        self.bytes(index).filter(|record| codec::is_event(record)).map(codec::event_head).transpose()
     }
 
     /// Decodes all records in order.

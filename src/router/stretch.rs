@@ -1,6 +1,7 @@
 //! A stretch of the log as the router decides on it, until it becomes one record. Pure.
 
-use crate::event::{FunctionId, Position, RunId, SkipReason, StoredEvent, Timestamp};
+use crate::event::{FunctionId, Position, RunId, SkipReason, Timestamp};
+use crate::event_log::codec::EventHead;
 use crate::event_log::record::{Cause, NewRun, Routed, Skip, Start};
 
 /// Size at which a stretch becomes a record, in bytes, generously counted. A record must fit a frame, and the
@@ -11,6 +12,9 @@ const EVENTS_FULL: usize = 512;
 /// What a run or a skip takes in a record beside its texts.
 const RUN_BYTES: usize = 64;
 const SKIP_BYTES: usize = 12;
+
+/// What became of an event: for each of the functions asked, in their order, whether it wants it.
+pub(super) type Decisions = Vec<Result<(), SkipReason>>;
 
 /// Decisions on the records after one position up to another.
 #[derive(Debug)]
@@ -95,17 +99,11 @@ impl Stretch {
     }
 
     /// Adds the decisions on an event, one for each of the functions asked, in their order.
-    pub(super) fn add(
-        &mut self,
-        event: &StoredEvent,
-        decisions: Vec<Result<(), SkipReason>>,
-        now: Timestamp,
-    ) {
-        let content = &event.content;
+    pub(super) fn add(&mut self, event: &EventHead<'_>, decisions: Decisions, now: Timestamp) {
         debug_assert_eq!(decisions.len(), self.functions.len(), "one decision for each function");
         for (index, decision) in decisions.into_iter().enumerate() {
             let start = match decision {
-                Ok(()) if content.held => Start::Held,
+                Ok(()) if event.held => Start::Held,
                 Ok(()) => Start::Due(now),
                 Err(reason @ (SkipReason::On | SkipReason::Events)) => {
                     let function = index as u32;
@@ -119,11 +117,11 @@ impl Stretch {
             };
             let function = self.functions[index].clone();
             self.bytes +=
-                RUN_BYTES + function.as_str().len() + content.trigger_id.as_str().len() + content.kind.len();
+                RUN_BYTES + function.as_str().len() + event.trigger_id.as_str().len() + event.kind.len();
             self.runs.push(NewRun {
                 id: RunId { event: event.id, function, generation: 1 },
-                trigger_id: content.trigger_id.clone(),
-                kind: content.kind.clone(),
+                trigger_id: event.trigger_id.clone(),
+                kind: event.kind.to_owned(),
                 cause: Cause::Live,
                 start,
             });
