@@ -213,9 +213,13 @@ impl Api {
 
     /// Routes events to `deploy`, and lets their first attempt end.
     async fn route(&self, events: &[EventId], next: impl Fn(usize) -> Next) -> Vec<RunId> {
+        self.route_to("deploy", events, next).await
+    }
+
+    async fn route_to(&self, function: &str, events: &[EventId], next: impl Fn(usize) -> Next) -> Vec<RunId> {
         let at = Clock::system().now();
         let run =
-            |event: &EventId| RunId { event: *event, function: "deploy".parse().unwrap(), generation: 1 };
+            |event: &EventId| RunId { event: *event, function: function.parse().unwrap(), generation: 1 };
         let new = |event| NewRun {
             id: run(event),
             trigger_id: "github".parse().unwrap(),
@@ -227,7 +231,7 @@ impl Api {
             from: self.log.state().routed_through(),
             through: events.last().unwrap().position(),
             at,
-            functions: vec!["deploy".parse().unwrap()],
+            functions: vec![function.parse().unwrap()],
             runs: events.iter().map(new).collect(),
             skipped: vec![],
         })];
@@ -386,6 +390,35 @@ fn runs_are_retried_and_cancelled_where_their_state_allows() {
         assert_eq!(api.audited("audit.admin").await, ["run_cancelled", "run_retried"]);
         let gone = runs[0].to_string().replace("-deploy-1", "-deploy-9");
         api.post(&format!("runs/{gone}/cancel"), json!({})).await.is_problem(404, "not_found");
+    });
+}
+
+#[test]
+fn runs_of_a_function_that_was_removed_say_so_and_can_be_cancelled() {
+    on_actix(async {
+        let api = Api::new(None);
+        let now = Clock::system().now();
+        let (a, b) = (api.ingest("push", "a", b"{}").await, api.ingest("push", "b", b"{}").await);
+        let kept = api.route(&[a], |_| Next::RetryAt(now)).await[0].to_string();
+        let removed = api.route_to("removed", &[b], |_| Next::RetryAt(now)).await[0].to_string();
+        let pause = Record::Switched(Switched {
+            at: now,
+            switch: Switch::FunctionPaused("removed".parse().unwrap(), true),
+        });
+
+        assert_eq!(ids(&api.get("runs?state=pending").await.json()), [kept]);
+        for records in [vec![], vec![pause]] {
+            api.log.append_durable(records).await.unwrap();
+            let waiting = api.get("runs?state=waiting").await.json();
+            assert_eq!(ids(&waiting), [removed.as_str()]);
+            let why = &api.get(&format!("events/{b}/why")).await.json()["functions"][0]["runs"][0];
+            for run in [&waiting["items"][0], why, &api.get(&format!("runs/{removed}")).await.json()] {
+                assert_eq!((&run["state"], &run["reason"]), (&json!("waiting"), &json!("function_removed")));
+                assert_eq!(run["due_at"], json!(null));
+            }
+        }
+        assert_eq!(api.post(&format!("runs/{removed}/cancel"), json!({})).await.json()["state"], "cancelled");
+        assert_eq!(ids(&api.get("runs?state=waiting").await.json()), [""; 0]);
     });
 }
 

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::View;
-use super::runs::run_item;
 use crate::admin::Problem;
 use crate::event::{EventId, FunctionId, Position, RunId, SignatureStatus, StoredEvent};
 use crate::event_log::Run;
@@ -37,7 +36,7 @@ impl View {
                 "id": id,
                 "wanted": reason.is_none(),
                 "reason": reason,
-                "runs": runs.into_iter().map(run_item).collect::<Vec<_>>(),
+                "runs": runs.into_iter().map(|run| self.run_item(run)).collect::<Vec<_>>(),
             })
         };
         Ok(json!({
