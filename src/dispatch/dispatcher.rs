@@ -20,11 +20,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::attempt::{self, Place};
+use super::keys::{self, Keying};
 use super::shared::Shared;
 use super::slots::IN_FLIGHT_MAX;
-use crate::event::{Body, Timestamp};
+use crate::event::Timestamp;
 use crate::event_log::{DueRun, Error};
-use crate::subscription::{EventView, Key};
+use crate::subscription::Key;
 
 /// Most runs that are taken before others on the thread get their turn: each costs some 10 µs, with a key more.
 const TAKE_MAX: usize = 64;
@@ -33,8 +34,8 @@ const TAKE_MAX: usize = 64;
 const ALARM_MAX: Duration = Duration::from_secs(600);
 /// How much later than due the alarm rings.
 const ALARM_LATE: Duration = Duration::from_millis(1);
-/// Pause after due runs could not be read from the store.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after the store could not be read.
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Takes nothing more, waits for what is in flight, and hands the rest back at the deadline. Answers how many
 /// attempts were cut off; their runs are due again at the next start. No dispatcher of the function takes runs then.
@@ -138,6 +139,8 @@ impl Handler<Drain> for Dispatcher {
         self.shared.is_draining.store(true, Ordering::Relaxed);
         self.set_alarm(None);
         self.hand_back_waiting();
+        // Ended, it hands its runs back.
+        self.shared.core.lock().keying.iter().for_each(tokio::task::AbortHandle::abort);
         let shared = Arc::clone(&self.shared);
         let drained = async move {
             let cut_off = match tokio::time::timeout(drain.timeout, all_left(&shared)).await {
@@ -156,11 +159,15 @@ impl Handler<Drain> for Dispatcher {
     }
 }
 
-/// Returns when no attempt is in flight.
+/// Returns when no attempt is in flight and no key is being read.
 async fn all_left(shared: &Shared) {
     loop {
         let left = shared.left.notified();
-        if shared.core.lock().in_flight.is_empty() {
+        let is_idle = {
+            let core = shared.core.lock();
+            core.in_flight.is_empty() && core.keying.is_none()
+        };
+        if is_idle {
             return;
         }
         left.await;
@@ -200,14 +207,20 @@ impl Dispatcher {
         }
         self.start_waiting(most)?;
         let room = self.room(most);
-        if room == 0 {
+        // Those whose keys are being read come first; the end of that wakes.
+        if room == 0 || shared.core.lock().keying.is_some() {
             return Ok(Next::Woken);
         }
         let taken = shared.log.state().take_due(&shared.function.id, now.as_millisecond(), room)?;
         let is_full = taken.runs.len() == room;
+        if shared.key.is_some() && !taken.runs.is_empty() {
+            let task = tokio::task::spawn_local(keys::find(Keying::new(Arc::clone(shared), taken.runs)));
+            // The task cannot have run yet: it is on this very thread.
+            shared.core.lock().keying = Some(task.abort_handle());
+            return Ok(Next::Woken);
+        }
         for run in taken.runs {
-            let key = self.key_of(&run);
-            shared.core.lock().slots.push(key, run);
+            shared.core.lock().slots.push(None, run);
         }
         self.start_waiting(most)?;
         if is_full && self.room(most) > 0 {
@@ -264,19 +277,6 @@ impl Dispatcher {
         let waiting = self.shared.core.lock().slots.drain();
         for run in waiting {
             self.shared.hand_back(&run.id);
-        }
-    }
-
-    /// Returns the run's concurrency key; none where the function has none, or it errs on the event.
-    fn key_of(&self, run: &DueRun) -> Option<Key> {
-        let expression = self.shared.key.as_ref()?;
-        let event = self.shared.log.event(run.id.event).ok()??;
-        match &event.content.body {
-            Body::Spooled(_) if expression.reads_payload() => {
-                let body = self.shared.log.body(&event).ok()?;
-                expression.key(&EventView::with_body(&event, &body))
-            }
-            _ => expression.key(&EventView::of(&event)),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod attempt;
 mod breaker;
 mod dispatcher;
+mod keys;
 mod outcome;
 mod shared;
 mod slots;

@@ -60,6 +60,8 @@ pub(super) struct Core {
     pub(super) breaker: Breaker,
     /// Attempts in flight; each can be ended.
     pub(super) in_flight: HashMap<RunId, AbortHandle>,
+    /// The task that reads the keys of the runs taken last, if there is one.
+    pub(super) keying: Option<AbortHandle>,
 }
 
 /// How a function's dispatch is.
@@ -95,6 +97,7 @@ impl Dispatch {
             slots: Slots::new(function.concurrency.limit),
             breaker: Breaker::new(state.open_until, state.opened, function.concurrency.limit),
             in_flight: HashMap::new(),
+            keying: None,
         };
         Ok(Self(Arc::new(Shared {
             tail: log.tail(),

@@ -469,10 +469,20 @@ fn a_rebuilt_dispatcher_loses_nothing_and_repeats_nothing() {
 
 #[test]
 fn a_restart_continues_what_was_due_and_what_was_in_flight() {
-    test(async {
+    a_restart_continues(called("f"));
+}
+
+#[test]
+fn a_restart_continues_what_waited_for_its_key() {
+    let concurrency = Concurrency { limit: 4, key: Some("event.kind".to_owned()) };
+    a_restart_continues(config::Function { concurrency, ..called("f") });
+}
+
+fn a_restart_continues(function: config::Function) {
+    test(async move {
         let bed = Bed::sled();
         let hanging = Scripted::new(|_| std::future::pending());
-        let (dispatch, addr) = bed.dispatch(called("f"), &hanging);
+        let (dispatch, addr) = bed.dispatch(function.clone(), &hanging);
         let mut runs = Vec::new();
         for _ in 0..6 {
             runs.push(bed.run("f").await);
@@ -485,7 +495,7 @@ fn a_restart_continues_what_was_due_and_what_was_in_flight() {
         settle().await;
         let bed = bed.reopen().await;
         let handler = Scripted::always(Verdict::Done);
-        let (_dispatch, _addr) = bed.dispatch(called("f"), &handler);
+        let (_dispatch, _addr) = bed.dispatch(function, &handler);
         for run in &runs {
             bed.until(run, RunState::Succeeded).await;
             assert_eq!(bed.look_at(run).attempts, 1);
