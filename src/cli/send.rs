@@ -121,7 +121,9 @@ impl Target {
             .into());
         }
         let url = match (wanted.url, trigger) {
-            (Some(url), _) => url.parse().map_err(|error| Usage(format!("--url: {error}")))?,
+            (Some(url), _) => {
+                url.parse::<reqwest::Url>().map_err(|error| Usage(format!("--url: {error}")))?
+            }
             (None, Some(trigger)) => local_url(&settings, trigger)?,
             (None, None) => unreachable!("refused above"),
         };
@@ -134,9 +136,14 @@ impl Target {
         };
         let no_settings = BTreeMap::new();
         let scheme_settings = trigger.map_or(&no_settings, |trigger| &trigger.settings);
-        let public_url = settings.config.server.public_url.as_deref();
+        let registered = match trigger {
+            Some(trigger) => {
+                settings.config.server.public_url.as_ref().map(|base| format!("{base}{}", trigger.path))
+            }
+            None => url.as_str().split(['?', '#']).next().map(str::to_owned),
+        };
         let signer = match &secret {
-            Some(secret) => Signer::new(&entry, scheme_settings, public_url, secret)?,
+            Some(secret) => Signer::new(&entry, scheme_settings, registered.as_deref(), secret)?,
             None => None,
         };
         let accept_any_certificate = wanted.url.is_none() && settings.config.server.tls.is_some();

@@ -19,7 +19,7 @@ use crate::admin::parse_time;
 use crate::catalog::{ProviderCatalog, SIGNING_SECRET};
 use crate::clock::Clock;
 use crate::config::{Scope, parse_duration};
-use crate::connector::{NormalizeResult, RawInbound, TriggerSettings, Verifier};
+use crate::connector::{NormalizeResult, RawInbound, TriggerSettings, Verifier, explain};
 use crate::event::{Header, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
 
@@ -214,10 +214,17 @@ fn judge(catalog: &ProviderCatalog, captured: Captured, now: Timestamp) -> Resul
         peer: None,
     };
     // Whether a trigger is armed is the server's business; here a handshake is told as what it is.
-    Ok(verdict(verifier.normalize_inbound(&raw, at, true)))
+    let mut result = verifier.normalize_inbound(&raw, at, true);
+    if let NormalizeResult::Reject(rejection) = &mut result
+        && let Ok(Some(cause)) = explain(entry, &settings, &[], &raw, at)
+    {
+        rejection.hint = format!("{}; {cause}", rejection.hint);
+    }
+    Ok(verdict(result))
 }
 
-/// Splits a URL into scheme and authority, where they are there, and path with query.
+/// Splits a URL into what is registered at the provider, all but its query, and path with query. A path alone says
+/// nothing of what is registered.
 fn split_url(url: &str) -> (Option<String>, String) {
     let Some(after_scheme) = url.find("://").map(|at| at + 3) else { return (None, url.to_owned()) };
     let path = url[after_scheme..].find(['/', '?']).map_or(url.len(), |at| after_scheme + at);
@@ -226,7 +233,8 @@ fn split_url(url: &str) -> (Option<String>, String) {
         rest if rest.starts_with('?') => format!("/{rest}"),
         rest => rest.to_owned(),
     };
-    (Some(url[..path].to_owned()), rest)
+    let registered = url.split('?').next().unwrap_or(url);
+    (Some(registered.to_owned()), rest)
 }
 
 fn verdict(result: NormalizeResult) -> Value {
@@ -422,6 +430,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_tells_the_likely_cause() {
+        let line = json!({"provider": "github", "secret": "It's a Secret to Everybody\n", "body": "Hello, World!",
+                          "headers": {"X-Hub-Signature-256": HELLO, "X-GitHub-Event": "push"}});
+        let verdict = judged(line).unwrap();
+        let hint = verdict["hint"].as_str().unwrap();
+        assert!(
+            hint.ends_with(
+                "; secret number 1 yields the signature once it is trimmed: a blank or line end belongs to it"
+            ),
+            "{hint}"
+        );
+    }
+
+    #[test]
     fn questions_that_make_no_sense_are_told() {
         for (line, part) in [
             (json!({"provider": "gihub"}), "did you mean github"),
@@ -435,10 +457,10 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_split_before_their_path() {
+    fn urls_are_split_into_what_is_registered_and_what_arrives() {
         for (url, base, rest) in [
             ("/hooks/x?a=1", None, "/hooks/x?a=1"),
-            ("https://a.example/hooks?x", Some("https://a.example"), "/hooks?x"),
+            ("https://a.example/hooks?x", Some("https://a.example/hooks"), "/hooks?x"),
             ("https://a.example", Some("https://a.example"), "/"),
             ("https://a.example?x", Some("https://a.example"), "/?x"),
         ] {
