@@ -133,6 +133,36 @@ fn a_bad_signature_is_refused_and_audited() {
 }
 
 #[test]
+fn a_delivery_that_should_be_taken_and_is_not_fails() {
+    let server = Server::start(&config("http://127.0.0.1:9/fn"));
+    let output = server.run(&["send", "github", "--secret", "another one"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("invalid_signature"));
+}
+
+#[test]
+fn runs_of_a_removed_function_wait_until_it_is_there_again_or_they_are_cancelled() {
+    let receiver = Receiver::answering(|_, _| status(500, ""));
+    let mut server = Server::start(&config(&receiver.url("/fn")));
+    server.cli(&["send", "github"]);
+    receiver.wait_for(1);
+    let path = server.folder.path().join("hookkeeper.toml");
+    let without = std::fs::read_to_string(&path).unwrap();
+    let (without, _) = without.split_once("[[functions]]").unwrap();
+    assert_eq!(server.stop(), Some(0));
+    std::fs::write(&path, without).unwrap();
+    server.cli(&["check"]);
+    server.restart();
+    let runs = server.items(&["runs", "list", "--state", "waiting"]);
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    assert_eq!(runs[0]["reason"], "function_removed");
+    let id = runs[0]["id"].as_str().unwrap();
+    assert!(server.cli(&["why", id]).contains("waiting: function_removed"));
+    server.cli(&["runs", "cancel", id]);
+    assert_eq!(server.items(&["runs", "list", "--state", "cancelled"])[0]["id"], id);
+}
+
+#[test]
 fn a_delivery_sent_again_is_a_duplicate_and_why_counts_it() {
     let receiver = Receiver::start();
     let server = Server::start(&config(&receiver.url("/fn")));
