@@ -6,7 +6,6 @@
 //! opened store whose file is gone is silently an empty one, so a marker file beside it says that it was there.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -26,10 +25,6 @@ const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// Cache of the derived state.
 const STATE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
-/// File beside the state that says in which run of the machine it was opened, or that it was closed.
-const BOOT_FILE: &str = "boot";
-/// What it says then.
-const ENDED: &str = "ended";
 /// Folder of the derived state in the data folder.
 const STATE_DIR: &str = "state";
 /// sled's background thread also collects garbage, so it stays on.
@@ -66,10 +61,6 @@ struct Writer {
 
 /// The derived state, in a store of its own: a batch stops all other writes of its store while it is
 /// applied, and acknowledgements must not wait for that, nor flush what can be derived.
-///
-/// It is put on the device when it is closed, not before. What a process left that was killed is whole
-/// all the same, for the system still had it. When the machine itself went down, the state is not
-/// trusted: the log is folded from the start.
 #[derive(Debug)]
 pub(crate) struct SledTable {
     db: sled::Db,
@@ -425,12 +416,6 @@ impl SledTable {
     /// Opens the state in a data folder. What does not open is made anew and folded from the log.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(STATE_DIR);
-        let boot = boot_id();
-        let marker = fs::read_to_string(path.join(BOOT_FILE)).unwrap_or_default();
-        if path.exists() && marker != ENDED && (marker.is_empty() || marker != boot) {
-            tracing::info!("the machine went down with the server: folding the log from the start");
-            Self::remove(dir)?;
-        }
         remove_unfinished_snapshots(&path);
         let open = || {
             caught(|| {
@@ -449,21 +434,7 @@ impl SledTable {
         };
         let file = path.join("db");
         let file = File::options().write(true).open(&file).map_err(Error::io("opening", &file))?;
-        let table = Self { db, tree, file, path };
-        table.mark(&boot)?;
-        sync_dir(dir)?;
-        Ok(table)
-    }
-
-    /// Notes durably who has the state open, or that it was closed.
-    fn mark(&self, text: &str) -> Result<(), Error> {
-        let path = self.path.join(BOOT_FILE);
-        let written = File::create(&path).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(Error::io("writing", &path))?;
-        sync_dir(&self.path)
+        Ok(Self { db, tree, file, path })
     }
 
     /// Removes the state from a data folder, to be folded from the log at the next start.
@@ -504,7 +475,9 @@ impl Table for SledTable {
                 None => batch.remove(key),
             }
         }
-        self.tree.apply_batch(batch).map_err(failed)
+        self.tree.apply_batch(batch).map_err(failed)?;
+        // sled gives back the room of what it rewrote: not before the device has the new place.
+        self.sync()
     }
 
     fn clear(&self) -> Result<(), Error> {
@@ -515,17 +488,6 @@ impl Table for SledTable {
         self.db.flush().map_err(failed)?;
         self.file.sync_data().map_err(Error::io("flushing", &self.path.join("db")))
     }
-
-    fn end(&self) -> Result<(), Error> {
-        self.sync()?;
-        self.mark(ENDED)
-    }
-}
-
-/// Returns what tells this run of the machine from every other; empty where the system does not say.
-fn boot_id() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -117,11 +117,6 @@ impl PowerCut {
         if let Model::Random(seed) = model {
             lost -= self.redo_some(&ops, &mut files, &mut Random(seed | 1));
         }
-        // The machine starts anew: what was noted of the run before is not this one's.
-        let boot = self.dir.join("state/boot");
-        if fs::read(&boot).is_ok_and(|noted| !noted.is_empty() && noted != b"ended") {
-            fs::write(&boot, "the run before").unwrap();
-        }
         let _ = fs::remove_file(&self.journal);
         fs::remove_dir_all(&self.saved).unwrap();
         fs::create_dir(&self.saved).unwrap();

@@ -15,10 +15,10 @@ use crate::event_log::frame::Frame;
 use crate::event_log::store::Seq;
 
 /// How long a change may wait before it is written. A crash costs folding that much of the log again.
-const WRITE_AFTER: Duration = Duration::from_millis(500);
-/// How many changed keys are written at once. More hold memory for longer; fewer merge fewer changes of
-/// one run, whose whole life is often over within a batch and costs one write then.
-const WRITE_KEYS: usize = 4096;
+const WRITE_AFTER: Duration = Duration::from_millis(200);
+/// How many changed keys are written at once. A batch stops all other writes of the store while it is
+/// applied, so a larger one makes acknowledgements wait; a smaller one merges fewer changes of one run.
+const WRITE_KEYS: usize = 512;
 
 impl Shared {
     /// Folds everything from the mark to the log's tail.
@@ -163,7 +163,7 @@ fn follow(state: &Shared, goal: &Goal) -> Result<(), Error> {
             write_at = Some(Instant::now() + WRITE_AFTER);
         }
         if to.end && next > goal.to.lock().tail {
-            return state.table.end();
+            return state.table.sync();
         }
     }
 }

@@ -24,10 +24,6 @@ pub(crate) trait Table: Send + Sync {
     fn clear(&self) -> Result<(), Error>;
     /// Puts all that was written on the device.
     fn sync(&self) -> Result<(), Error>;
-    /// The same, when nothing more will be written.
-    fn end(&self) -> Result<(), Error> {
-        self.sync()
-    }
 }
 
 /// A table in memory, for logs that have no store of their own.
