@@ -150,9 +150,8 @@ fn secrets(log: &Log, data: &Path, findings: &mut Findings) -> anyhow::Result<()
 }
 
 fn rebuild(data: &Path) -> anyhow::Result<()> {
-    Log::discard_state(data)?;
-    let log = Log::open(Options::new(data)).context("the log could not be folded anew")?;
-    let counts = log.state().counts();
+    let log = Log::open(Options::new(data))?;
+    let counts = log.rebuild().context("the log could not be folded anew")?;
     let runs: u64 = counts.runs.values().flat_map(|states| states.values()).sum();
     drop(log);
     note(format_args!(

@@ -464,20 +464,6 @@ impl Log {
         }
     }
 
-    /// Removes what is derived from the log of a stopped server; the next opening folds the log from the
-    /// start. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// If there is no store, another process has the folder, or the files cannot be removed.
-    pub fn discard_state(dir: &Path) -> Result<(), Error> {
-        if !dir.is_dir() {
-            return Err(Error::Missing { dir: dir.to_owned() });
-        }
-        let _lock = Lock::take(dir)?;
-        SledTable::remove(dir)
-    }
-
     /// Folds the whole log anew, and returns the sums. For a log that nobody writes to. Blocks.
     ///
     /// # Errors
@@ -539,16 +525,7 @@ fn open_store(
         return Ok((Arc::new(reader), None, Arc::new(MemoryTable::default())));
     }
     let sled = Arc::new(SledLog::open(dir, create)?);
-    let table = Arc::new(SledTable::open(dir)?);
-    let (tail, folded) = (sled.tail(PARTITION)?, state::folded_frame(&*table)?);
-    if folded > tail {
-        // The fold follows what is on the device. A log that ends before it was damaged afterwards.
-        let reason = format!(
-            "its log ends at frame {tail}, but frame {folded} was committed: the file is damaged, and what came after \
-             is lost to it; if there is no backup, `hookkeeper doctor --rebuild` goes on with what is left"
-        );
-        return Err(Error::Unreadable { dir: dir.to_owned(), reason });
-    }
+    let table = Arc::new(SledTable::open(Arc::clone(&sled))?);
     let store: Arc<dyn EventLog> = sled.clone();
     Ok((Arc::new(Reader { store, cache, bodies, _lock: lock }), Some(sled), table))
 }

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,10 +24,6 @@ use super::store::{Appended, Epoch, EventLog, Partition, Seq};
 const CHUNK_BYTES_MAX: usize = 120 * 1024;
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
-/// Cache of the derived state.
-const STATE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
-/// Folder of the derived state in the data folder.
-const STATE_DIR: &str = "state";
 /// sled's background thread also collects garbage, so it stays on.
 const FLUSH_EVERY_MS: u64 = 500;
 
@@ -59,14 +56,11 @@ struct Writer {
     next: Seq,
 }
 
-/// The derived state, in a store of its own: a batch stops all other writes of its store while it is
-/// applied, and acknowledgements must not wait for that, nor flush what can be derived.
+/// The tree of derived state in the same store.
 #[derive(Debug)]
 pub(crate) struct SledTable {
-    db: sled::Db,
     tree: sled::Tree,
-    file: File,
-    path: PathBuf,
+    log: Arc<SledLog>,
 }
 
 fn failed(error: sled::Error) -> Error {
@@ -87,37 +81,6 @@ fn key_seq(key: &[u8]) -> Seq {
 
 fn sync_dir(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("flushing", dir))
-}
-
-/// Opens something of sled, which panics on some damage that it finds.
-fn caught<T>(open: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(opened) => opened.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!("the store panicked: {}", panic_text(&*panic))),
-    }
-}
-
-/// Opens sled, also right after it was closed in this process: its threads give its own lock back a
-/// little later. No other process can have it, since we hold the folder's lock.
-fn open_when_released(dir: &Path, cache_bytes: u64) -> Result<sled::Db, sled::Error> {
-    let mut patience = RELEASE_PATIENCE;
-    loop {
-        let config = sled::Config::new()
-            .path(dir)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(cache_bytes)
-            .flush_every_ms(Some(FLUSH_EVERY_MS))
-            .use_compression(false);
-        match config.open() {
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock") && !patience.is_zero() =>
-            {
-                std::thread::sleep(RELEASE_PAUSE);
-                patience = patience.saturating_sub(RELEASE_PAUSE);
-            }
-            opened => return opened,
-        }
-    }
 }
 
 impl SledLog {
@@ -159,11 +122,39 @@ impl SledLog {
 
     /// Opens sled, which panics on some damage that it finds.
     fn open_caught(dir: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree), String> {
-        caught(|| {
-            let db = open_when_released(dir, CACHE_BYTES)?;
-            let (frames, meta) = (db.open_tree("frames")?, db.open_tree("meta")?);
-            Ok((db, frames, meta))
-        })
+        match catch_unwind(AssertUnwindSafe(|| Self::open_when_released(dir))) {
+            Ok(opened) => opened.map_err(|error| error.to_string()),
+            Err(panic) => Err(format!("the store panicked: {}", panic_text(&*panic))),
+        }
+    }
+
+    /// Opens sled, also right after it was closed in this process: its threads give its own lock back a
+    /// little later. No other process can have it, since we hold the folder's lock.
+    fn open_when_released(dir: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree), sled::Error> {
+        let mut patience = RELEASE_PATIENCE;
+        loop {
+            match Self::open_sled(dir) {
+                Err(sled::Error::Io(error))
+                    if error.to_string().contains("could not acquire lock") && !patience.is_zero() =>
+                {
+                    std::thread::sleep(RELEASE_PAUSE);
+                    patience = patience.saturating_sub(RELEASE_PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_sled(dir: &Path) -> Result<(sled::Db, sled::Tree, sled::Tree), sled::Error> {
+        let db = sled::Config::new()
+            .path(dir)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(Some(FLUSH_EVERY_MS))
+            .use_compression(false)
+            .open()?;
+        let (frames, meta) = (db.open_tree("frames")?, db.open_tree("meta")?);
+        Ok((db, frames, meta))
     }
 
     /// Runs the steps from the store's format to ours, each made durable before the next.
@@ -413,39 +404,9 @@ impl EventLog for SledLog {
 }
 
 impl SledTable {
-    /// Opens the state in a data folder. What does not open is made anew and folded from the log.
-    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join(STATE_DIR);
-        remove_unfinished_snapshots(&path);
-        let open = || {
-            caught(|| {
-                let db = open_when_released(&path, STATE_CACHE_BYTES)?;
-                let tree = db.open_tree("state")?;
-                Ok((db, tree))
-            })
-        };
-        let (db, tree) = match open() {
-            Ok(opened) => opened,
-            Err(reason) => {
-                tracing::warn!(reason, "the derived state does not open; folding the log from the start");
-                Self::remove(dir)?;
-                open().map_err(Error::Failing)?
-            }
-        };
-        let file = path.join("db");
-        let file = File::options().write(true).open(&file).map_err(Error::io("opening", &file))?;
-        Ok(Self { db, tree, file, path })
-    }
-
-    /// Removes the state from a data folder, to be folded from the log at the next start.
-    pub(crate) fn remove(dir: &Path) -> Result<(), Error> {
-        let path = dir.join(STATE_DIR);
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("removing", &path)(error))
-            }
-            _ => Ok(()),
-        }
+    pub(crate) fn open(log: Arc<SledLog>) -> Result<Self, Error> {
+        let tree = log.db.open_tree("state").map_err(failed)?;
+        Ok(Self { tree, log })
     }
 }
 
@@ -475,9 +436,7 @@ impl Table for SledTable {
                 None => batch.remove(key),
             }
         }
-        self.tree.apply_batch(batch).map_err(failed)?;
-        // sled gives back the room of what it rewrote: not before the device has the new place.
-        self.sync()
+        self.tree.apply_batch(batch).map_err(failed)
     }
 
     fn clear(&self) -> Result<(), Error> {
@@ -485,8 +444,7 @@ impl Table for SledTable {
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.db.flush().map_err(failed)?;
-        self.file.sync_data().map_err(Error::io("flushing", &self.path.join("db")))
+        self.log.sync()
     }
 }
 

@@ -103,12 +103,6 @@ impl Counts {
     }
 }
 
-/// Returns the last frame of which a table holds the fold completely; 0 for an empty or unknown one.
-pub(crate) fn folded_frame(table: &dyn Table) -> Result<Seq, Error> {
-    let mark = table.get(rows::MARK)?.as_deref().and_then(rows::decode_mark);
-    Ok(mark.map_or(0, |mark| mark.next.frame().saturating_sub(1)))
-}
-
 impl State {
     /// Loads the fold and brings it up to the log's tail.
     pub(crate) fn open(table: Arc<dyn Table>, reader: Arc<Reader>, tail: Seq) -> Result<Self, Error> {
