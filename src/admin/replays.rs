@@ -277,7 +277,6 @@ async fn drive(request: Request, ends: EndsJob) {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Dead {
     #[serde(default)]
     runs: Vec<RunId>,
@@ -289,7 +288,7 @@ struct Dead {
 
 /// Starts new runs for dead letters: those named, or those that match a filter.
 pub(super) async fn replay_dead(state: &AdminState, act: &Act) -> Result<Done, Problem> {
-    // Serde does not refuse unknown fields beside a flattened map; the query does.
+    // Further fields are the filter: the query refuses those that it does not know.
     let asked: Dead = Dead::deserialize(&act.body).map_err(|_| {
         Problem::bad("invalid_body", "send `runs`, or `all`, or function, trigger, since and until as text")
     })?;

@@ -45,14 +45,29 @@ pub(super) struct Filter {
     /// Received before
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
+}
+
+/// Which events are shown: a filter, and a search in what was sent.
+#[derive(Args, Clone, Default)]
+struct Search {
+    #[command(flatten)]
+    filter: Filter,
     /// With this text in body, headers, URL, kind or dedupe key
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
 }
 
+impl Search {
+    fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+        let mut pairs = self.filter.pairs().to_vec();
+        pairs.push(("text", self.text.clone()));
+        pairs
+    }
+}
+
 impl Filter {
     /// Returns the filter as parameters of the admin API.
-    pub(super) fn pairs(&self) -> [(&'static str, Option<String>); 7] {
+    pub(super) fn pairs(&self) -> [(&'static str, Option<String>); 6] {
         [
             ("trigger", self.trigger.clone()),
             ("provider", self.provider.clone()),
@@ -60,7 +75,6 @@ impl Filter {
             ("state", self.state.clone()),
             ("since", self.since.clone()),
             ("until", self.until.clone()),
-            ("text", self.text.clone()),
         ]
     }
 }
@@ -74,7 +88,7 @@ Examples:
   hookkeeper events list --text octocat/hello-world")]
 pub(super) struct List {
     #[command(flatten)]
-    filter: Filter,
+    search: Search,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -106,7 +120,7 @@ pub(super) struct Body {
 #[derive(Args)]
 pub(super) struct Tail {
     #[command(flatten)]
-    filter: Filter,
+    search: Search,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
@@ -128,7 +142,7 @@ impl Events {
 impl List {
     async fn run(self) -> anyhow::Result<()> {
         let source = Source::open(&self.reach).await?;
-        let listing = source.listing("events", Query::of(self.filter.pairs()), &self.paging).await?;
+        let listing = source.listing("events", Query::of(self.search.pairs()), &self.paging).await?;
         Source::print(
             &listing,
             &self.paging,
@@ -222,7 +236,7 @@ impl Tail {
         let mut after = newest.map_or_else(|| "0.0".to_owned(), |id| id.position().to_string());
         render::note(format_args!("{DIM}following; stop with Ctrl-C{DIM:#}"));
         loop {
-            let mut query = Query::of(self.filter.pairs());
+            let mut query = Query::of(self.search.pairs());
             query.set("after", &after);
             query.set("wait", "20s");
             let page = source.get("events", &query).await?;

@@ -497,7 +497,10 @@ fn make_data_dir(dir: &Path) -> Result<(), Error> {
     if dir.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir_all(dir).map_err(Error::io("creating", dir))?;
+    // What is delivered is nobody else's to read.
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir).map_err(Error::io("creating", dir))?;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("flushing", parent))
 }

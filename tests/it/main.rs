@@ -7,6 +7,7 @@ mod support;
 mod admin;
 mod cli;
 mod config;
+mod dead_letters;
 mod exec_guard;
 mod front_door;
 mod providers;
