@@ -180,8 +180,10 @@ impl SledLog {
             self.meta.insert(META_FORMAT, &format.to_be_bytes()).map_err(failed)?;
             self.sync()?;
         }
+        // Opening made a snapshot and removed the one before. sled reuses places that only the older one
+        // refers to, so the newer one's name must be on the device before anything is written.
+        self.sync_folders()?;
         if marked != Some(FORMAT) {
-            self.sync_folders()?;
             write_marker(&self.dir)?;
         }
         Ok(())
