@@ -140,6 +140,7 @@ pub(crate) mod tests {
                     ("x-github-event".to_owned(), Bytes::from_static(b"push")),
                 ],
                 body: Body::Inline(Bytes::copy_from_slice(body.as_bytes())),
+                batch: None,
                 schema: "GitHubEventPayload".to_owned(),
                 signature_status: SignatureStatus::Verified { covers_body: true },
             },

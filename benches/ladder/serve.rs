@@ -13,7 +13,7 @@ use hookkeeper::config::{
     Backoff, Concurrency, Config, Dedupe, Format, Function, Handler, Log, Retry, SecretRef, Server, Trigger,
     TriggerKind,
 };
-use hookkeeper::connector::{NormalizeResult, RawInbound, TriggerSettings, Verifier};
+use hookkeeper::connector::{Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier};
 use hookkeeper::event_log::EventLog;
 use hookkeeper::secrets::Secret;
 
@@ -80,6 +80,7 @@ fn trigger() -> Trigger {
         dedupe: Dedupe::Delivery,
         rate_limit: None,
         settings: Default::default(),
+        public_keys: Vec::new(),
     }
 }
 
@@ -114,7 +115,7 @@ async fn verify(request: HttpRequest, mut payload: Payload, verifier: web::Data<
         received_at: Clock::system().now(),
         peer: None,
     };
-    match verifier.normalize_inbound(&raw, raw.received_at, false) {
+    match verifier.normalize_inbound(&raw, Judging::at(raw.received_at)) {
         NormalizeResult::Event(_) => HttpResponse::Ok().finish(),
         _ => HttpResponse::Unauthorized().finish(),
     }

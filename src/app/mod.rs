@@ -23,7 +23,7 @@ use crate::admin::{self, AdminState};
 use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::clock::Clock;
 use crate::config::{Config, Trigger};
-use crate::connector::Reply;
+use crate::connector::{Credentials, Reply};
 use crate::event::ProviderId;
 use crate::event_log::{EventLog, Log, Options};
 use crate::flow::TokenBucket;
@@ -220,7 +220,7 @@ fn providers(
     Ok(Arc::new(Providers::new(handles)))
 }
 
-fn fixed(body_limit: u64, trigger: &Trigger, entry: &ProviderEntry) -> Fixed {
+fn fixed(body_limit: u64, trigger: &Trigger, entry: &Arc<ProviderEntry>) -> Fixed {
     let mut methods = vec!["POST".to_owned()];
     methods.extend(entry.handshakes.iter().flat_map(|handshake| handshake.methods.iter().cloned()));
     methods.sort();
@@ -233,7 +233,8 @@ fn fixed(body_limit: u64, trigger: &Trigger, entry: &ProviderEntry) -> Fixed {
         body_limit: entry.body_limit_bytes.unwrap_or(u64::MAX).min(body_limit),
         ack_deadline: entry.ack.within_s.map_or(ACK_DEADLINE, Duration::from_secs),
         bucket: trigger.rate_limit.map(|limit| TokenBucket::new(limit.per_second, limit.burst)),
-        credential_headers: entry.credential_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        // An entry that does not compile is told when its trigger is activated.
+        credentials: Credentials::of(entry, &trigger.settings).unwrap_or_default(),
         schema: entry.event.schema.clone(),
         gate: Default::default(),
         counters: Default::default(),

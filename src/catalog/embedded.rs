@@ -1,19 +1,4 @@
-//! The built-in entries: one line per provider.
+//! The built-in entries, embedded: every file of `providers/`, as the build script lists them.
 
-macro_rules! entries {
-    ($($id:literal),* $(,)?) => {
-        /// File name without its ending, and text, of every built-in entry.
-        pub(super) const ENTRIES: &[(&str, &str)] =
-            &[$(($id, include_str!(concat!("providers/", $id, ".toml")))),*];
-    };
-}
-
-entries! {
-    "github",
-    "hmac",
-    "linear",
-    "notion",
-    "slack",
-    "standard-webhooks",
-    "stripe",
-}
+/// File name without its ending, and text, of every built-in entry.
+pub(super) const ENTRIES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/entries.rs"));

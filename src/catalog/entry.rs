@@ -10,7 +10,7 @@ use crate::event::ProviderId;
 ///
 /// Locations, templates, pipes and syntaxes are text here; the vocabulary is `signature`'s. `${name}`
 /// in a text stands for the trigger's setting of that name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderEntry {
     /// The provider's id.
@@ -60,9 +60,10 @@ pub struct ProviderEntry {
     /// Methods that the connector's client offers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<String>,
-    /// Headers beside `authorization`, `proxy-authorization` and `cookie` whose values are credentials.
+    /// Headers and query parameters that are credentials, beside the headers `authorization`,
+    /// `proxy-authorization` and `cookie`, and the places of a proof that is itself the secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub credential_headers: Vec<String>,
+    pub credentials: Vec<String>,
     /// Most bytes of a body that the provider sends, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit_bytes: Option<u64>,
@@ -96,6 +97,26 @@ pub enum Family {
     HmacTimestamped,
     /// The Standard Webhooks scheme.
     StandardWebhooks,
+    /// Keyed hash that also covers URL, method, query, form fields or chosen headers.
+    HmacUrl,
+    /// Keyed hash over fields picked out of the body.
+    HmacFields,
+    /// Plain hash of a content that includes the secret.
+    Digest,
+    /// The secret itself.
+    Token,
+    /// User name and password.
+    Basic,
+    /// Ed25519 signature.
+    Ed25519,
+    /// ECDSA signature on P-256.
+    Ecdsa,
+    /// RSA signature.
+    Rsa,
+    /// Signed token whose claims are bound to the request.
+    Jwt,
+    /// Nothing.
+    None,
 }
 
 /// How well an entry's facts are known.
@@ -124,7 +145,7 @@ pub enum TriggerKind {
 }
 
 /// The proof of a provider, in the vocabulary of `signature`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
     /// Where the proof stands.
@@ -141,12 +162,18 @@ pub struct Signature {
     /// Algorithm; default `hmac-sha256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alg: Option<String>,
-    /// Encoding; default `hex`.
+    /// Accepted `alg` headers of tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub algs: Vec<String>,
+    /// Encoding; default `hex`, for tokens `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
-    /// Template of what is signed; default `{body}`.
+    /// Template of what is signed; default `{body}`, for tokens `{secret}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// Further templates, any of which may match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content_also: Vec<String>,
     /// Pipe from the secret to the key; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -160,6 +187,112 @@ pub struct Signature {
     /// absent means that the time is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance_s: Option<u64>,
+    /// What must be equal beside the proof.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binds: Vec<Bind>,
+    /// Whether every element of a batch carries a proof of its own, all of which must hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each: bool,
+    /// Public keys that the provider publishes for everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_keys: Vec<String>,
+    /// Where the provider's public keys are fetched from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<NetworkKeys>,
+    /// Whether the proof covers the body, where that does not follow from `content` and `binds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covers_body: Option<bool>,
+    /// Other forms of the proof, told apart by the request; the first one whose conditions hold counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Variant>,
+}
+
+/// Another form of the proof: what it says replaces what the [`Signature`] says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Variant {
+    /// What tells the form; all must hold.
+    pub when: Vec<Condition>,
+    /// Fields of the signature.
+    #[serde(flatten)]
+    pub fields: toml::Table,
+}
+
+impl Signature {
+    /// Returns the signature in the form of a variant.
+    ///
+    /// # Errors
+    ///
+    /// If the variant has a field that a signature does not have.
+    pub fn varied(&self, variant: &Variant) -> Result<Self, toml::de::Error> {
+        let mut table = toml::Table::try_from(Self { variants: Vec::new(), ..self.clone() })
+            .expect("a signature was read from a table");
+        table.extend(variant.fields.clone());
+        table.try_into()
+    }
+}
+
+/// An equality that must hold beside the proof, such as a claim that holds the body's hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// Where the value stands.
+    pub at: String,
+    /// Template of what it must be.
+    pub equals: String,
+    /// Bodies for which it is not asked: `form`, or `empty`, and then the value must be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless: Option<String>,
+}
+
+/// Where a provider's public keys are fetched from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkKeys {
+    /// What the answer holds.
+    pub from: KeyDocument,
+    /// Template of the URL; only https is fetched.
+    pub url: String,
+    /// Hosts that may be asked; a `*` stands for one or more characters of one label. Default: the URL's
+    /// host, which then must be no template.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Method of the request.
+    #[serde(default = "get")]
+    pub method: String,
+    /// Templates of the request's headers, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Template of the request's body.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub body: String,
+    /// JSON pointer to the key in the answer, where that is JSON.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pointer: String,
+    /// How long an answer is kept, in seconds.
+    #[serde(default = "one_hour")]
+    pub cache_s: u64,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+fn one_hour() -> u64 {
+    60 * 60
+}
+
+/// What the answer to a request for keys holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyDocument {
+    /// A JSON Web Key Set (RFC 7517).
+    Jwks,
+    /// A certificate, PEM or DER.
+    X509,
+    /// A public key as PEM.
+    Pem,
+    /// JSON with a key somewhere in it: PEM, base64 of DER, or a JWK.
+    Json,
 }
 
 /// How a delivery becomes an event.
@@ -172,7 +305,7 @@ pub struct Event {
     /// Templates of the kind; the first one whose values are all there counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kind: Vec<String>,
-    /// Locations of the delivery's id; the first one that has a value counts.
+    /// Locations of the delivery's id, or templates; the first one that has a value counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delivery: Vec<String>,
     /// Where the provider says when it happened.
@@ -184,6 +317,9 @@ pub struct Event {
     /// Form field that holds the JSON where a body is form-encoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwrap: Option<String>,
+    /// Where a batch has its elements: `json:` and a pointer to an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<String>,
 }
 
 impl Default for Event {
@@ -195,6 +331,7 @@ impl Default for Event {
             at: None,
             unit_at: None,
             unwrap: None,
+            items: None,
         }
     }
 }
@@ -250,6 +387,12 @@ pub struct Handshake {
     /// A secret that it brings; taken only while the trigger is armed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learn: Option<Learn>,
+    /// Template of a URL that must be called before the answer; for signed handshakes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// Hosts that may be called; a `*` stands for one or more characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub call_hosts: Vec<String>,
     /// The answer.
     #[serde(default)]
     pub reply: HandshakeReply,
@@ -259,7 +402,7 @@ fn post_only() -> Vec<String> {
     vec!["POST".to_owned()]
 }
 
-/// A condition on one value of a request. Without `equals` and `absent`, the value must be there.
+/// A condition on one value of a request. Without `equals`, `absent` and `secret`, the value must be there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
@@ -269,8 +412,12 @@ pub struct Condition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equals: Option<String>,
     /// The value must not be there, or be empty.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+    /// The value must be the trigger's secret of this name; where all other conditions hold and this
+    /// one does not, the request is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// A secret that a handshake brings.
@@ -369,9 +516,20 @@ pub struct Setting {
 pub struct Sample {
     /// The kind of the event that it becomes.
     pub kind: String,
+    /// Method.
+    #[serde(default = "post")]
+    pub method: String,
+    /// Query with its question mark, where the delivery has one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
     /// Headers beside those of the proof, the kind and the delivery's id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// The body. `@id@` is replaced by a fresh id, `@now_s@`, `@now_ms@` and `@now_rfc3339@` by the time.
+    /// The body. `@id@` is replaced by a fresh id, `@now_s@`, `@now_ms@` and `@now_rfc3339@` by the
+    /// time, `@sig@` by a proof that is part of the body, `@secret:NAME@` by a secret of the trigger.
     pub body: String,
+}
+
+fn post() -> String {
+    "POST".to_owned()
 }

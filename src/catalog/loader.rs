@@ -108,9 +108,14 @@ fn complete(entry: &mut ProviderEntry) {
     if entry.name.is_empty() {
         entry.name = entry.id.to_string();
     }
-    if entry.signature.is_some() && entry.secrets.is_empty() {
+    if needs_main_secret(entry) && entry.secrets.is_empty() {
         entry.secrets.push(SecretSpec::main_of(&entry.id));
     }
+}
+
+/// Tells whether deliveries are verified with a secret, and not with keys that the provider publishes.
+fn needs_main_secret(entry: &ProviderEntry) -> bool {
+    entry.signature.as_ref().is_some_and(|text| text.keys.is_none() && text.public_keys.is_empty())
 }
 
 /// Holds what the types cannot say.
@@ -122,7 +127,7 @@ fn check(entry: &ProviderEntry) -> Result<(), Error> {
             return Err(problem(id, message));
         }
     }
-    if entry.signature.is_some() && !entry.secrets.iter().any(|secret| secret.name == SIGNING_SECRET) {
+    if needs_main_secret(entry) && !entry.secrets.iter().any(|secret| secret.name == SIGNING_SECRET) {
         return Err(problem(id, format!("the main secret must be called {SIGNING_SECRET:?}")));
     }
     for learn in entry.handshakes.iter().filter_map(|handshake| handshake.learn.as_ref()) {

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 pub use entry::{
-    Ack, Condition, Confidence, Event, Family, Handshake, HandshakeReply, Learn, ProviderEntry,
-    SIGNING_SECRET, Sample, SecretSpec, Setting, Signature, TriggerKind,
+    Ack, Bind, Condition, Confidence, Event, Family, Handshake, HandshakeReply, KeyDocument, Learn,
+    NetworkKeys, ProviderEntry, SIGNING_SECRET, Sample, SecretSpec, Setting, Signature, TriggerKind, Variant,
 };
 pub use loader::Error;
 pub use metadata::{ProviderMetadata, RuntimeKind, SecretRequirement};

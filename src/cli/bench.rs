@@ -23,7 +23,7 @@ use super::{ConfigFile, Told, Usage};
 use crate::catalog::Sample;
 use crate::clock::Clock;
 use crate::config::parse_duration;
-use crate::connector::render as render_sample;
+use crate::connector::{Rendered, render as render_sample};
 use crate::event::{Header, Timestamp};
 
 /// Longest head of an answer.
@@ -296,7 +296,8 @@ fn delivery(
     now: Timestamp,
 ) -> anyhow::Result<Signed> {
     let rendered = render_sample(sample, id, now);
-    target.sign(rendered.headers, fill_up(rendered.body, size, filler), Some(&sample.kind), id, now)
+    let body = fill_up(rendered.body, size, filler);
+    target.sign(Rendered { body, ..rendered }, Some(&sample.kind), id, now)
 }
 
 /// Fills a JSON object up to a size with a text of its own, so that no two bodies are alike.
@@ -314,11 +315,10 @@ fn fill_up(body: Vec<u8>, size: usize, filler: &str) -> Vec<u8> {
 
 /// Lays out the head of a request.
 fn head(target: &Target, signed: &Signed) -> Vec<u8> {
-    let path = target.url.path();
-    let query = target.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let (method, path) = (&signed.method, &signed.path);
     let (host, length) = (target.url.host_str().unwrap_or_default(), signed.body.len());
     let mut bytes =
-        format!("POST {path}{query} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n").into_bytes();
+        format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n").into_bytes();
     for (name, value) in &signed.headers {
         bytes.extend_from_slice(name.as_bytes());
         bytes.extend_from_slice(b": ");

@@ -1,10 +1,11 @@
 //! What the configuration is held against: the catalogue and the expression language.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::config::{Knowledge, ProviderFacts, SecretFact, SettingFact};
-use crate::connector::{TriggerSettings, Verifier};
+use crate::connector::{TriggerSettings, Verifier, needs_public_url};
 use crate::subscription::Subscription;
 
 /// The built-in catalogue and CEL as a configuration's [`Knowledge`].
@@ -16,7 +17,7 @@ impl Knowledge for BuiltIn {
     }
 
     fn provider(&self, id: &str) -> Option<ProviderFacts> {
-        self.0.get(id).map(|entry| facts(entry))
+        self.0.get(id).map(facts)
     }
 
     fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String> {
@@ -41,7 +42,7 @@ fn one_line(error: &impl std::fmt::Display) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
-fn facts(entry: &ProviderEntry) -> ProviderFacts {
+fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
     let secrets = entry.secrets.iter().map(|secret| SecretFact {
         name: secret.name.clone(),
         required: true,
@@ -53,13 +54,12 @@ fn facts(entry: &ProviderEntry) -> ProviderFacts {
         values: Vec::new(),
     });
     let signature = entry.signature.as_ref();
-    let content = signature.and_then(|signature| signature.content.as_deref()).unwrap_or_default();
     ProviderFacts {
         id: entry.id.to_string(),
         secrets: secrets.collect(),
         settings: settings.collect(),
         timestamped: signature.is_some_and(|signature| signature.tolerance_s.is_some()),
-        needs_public_url: content.contains("{url"),
+        needs_public_url: needs_public_url(entry),
         retries_for: Some(Duration::from_secs(entry.dedupe_window_s)),
     }
 }

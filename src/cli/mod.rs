@@ -23,6 +23,7 @@ mod send;
 mod serve;
 mod settings;
 mod source;
+mod test_key;
 mod triggers;
 mod verify;
 mod why;

@@ -21,14 +21,17 @@ use super::client::{Client, http_client};
 use super::render::{self, BOLD, DIM, GREEN, RED, note, number, out, text};
 use super::settings::{self, Settings};
 use super::source::{addresses, local_client, reachable};
-use super::{ConfigFile, Told, Usage, providers, runs};
+use super::{ConfigFile, Told, Usage, providers, runs, test_key};
 use crate::admin::Query;
 use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample};
 use crate::clock::Clock;
 use crate::config::{Scope, SecretRef, Trigger, nearest};
-use crate::connector::{SignRequest, Signer, generate_secret, render as render_sample};
+use crate::connector::{
+    Rendered, SignRequest, Signer, TriggerSettings, generate_secret, private_scheme, render as render_sample,
+};
 use crate::event::{Header, Timestamp};
 use crate::secrets::{Secret, Vault};
+use crate::signature::{PrivateKey, with_query};
 
 /// How long `send` waits for the runs of its event, to show how they went.
 const RUNS_WAIT: Duration = Duration::from_secs(5);
@@ -93,6 +96,9 @@ pub(super) struct Target {
 
 /// A request, signed.
 pub(super) struct Signed {
+    pub(super) method: String,
+    /// Path and query.
+    pub(super) path: String,
     pub(super) headers: Vec<Header>,
     pub(super) body: Bytes,
 }
@@ -113,7 +119,10 @@ impl Target {
         let settings = settings::load(wanted.config, Scope::Text)?;
         let entry = Arc::clone(providers::entry(&settings.catalog, wanted.provider)?);
         let trigger = find_trigger(&settings, &wanted)?;
-        if trigger.is_none() && (wanted.url.is_none() || wanted.secret.is_none() && !wanted.invalid) {
+        let needs_secret = entry.secrets.iter().any(|spec| spec.name == SIGNING_SECRET)
+            && private_scheme(&entry, &BTreeMap::new()).is_ok_and(|scheme| scheme.is_none());
+        let lacks_secret = needs_secret && wanted.secret.is_none() && !wanted.invalid;
+        if trigger.is_none() && (wanted.url.is_none() || lacks_secret) {
             return Err(Usage(format!(
                 "no trigger of `{}` is configured here: give --url and --secret, or name another configuration with --config",
                 wanted.provider
@@ -128,43 +137,40 @@ impl Target {
             (None, None) => unreachable!("refused above"),
         };
         let admin = if wanted.url.is_none() { Some(local_client(&settings.config)?) } else { None };
-        let secret = match (wanted.secret, trigger) {
-            _ if wanted.invalid => wrong_secret(&entry)?,
-            (Some(given), _) => Some(given_secret(given)?),
-            (None, Some(trigger)) => trigger_secret(&settings, trigger, admin.as_ref()).await?,
-            (None, None) => None,
+        let scheme = TriggerSettings {
+            secrets: secrets(&settings, &entry, trigger, &wanted, admin.as_ref()).await?,
+            public_url: match trigger {
+                Some(trigger) => {
+                    settings.config.server.public_url.as_ref().map(|base| format!("{base}{}", trigger.path))
+                }
+                None => url.as_str().split(['?', '#']).next().map(str::to_owned),
+            },
+            settings: trigger.map(|trigger| trigger.settings.clone()).unwrap_or_default(),
+            ..TriggerSettings::default()
         };
-        let no_settings = BTreeMap::new();
-        let scheme_settings = trigger.map_or(&no_settings, |trigger| &trigger.settings);
-        let registered = match trigger {
-            Some(trigger) => {
-                settings.config.server.public_url.as_ref().map(|base| format!("{base}{}", trigger.path))
-            }
-            None => url.as_str().split(['?', '#']).next().map(str::to_owned),
-        };
-        let signer = match &secret {
-            Some(secret) => Signer::new(&entry, scheme_settings, registered.as_deref(), secret)?,
-            None => None,
+        let signer = match Signer::new(&entry, &scheme)? {
+            Some(signer) => Some(signer),
+            None => private_signer(&settings, &entry, scheme, &wanted)?,
         };
         let accept_any_certificate = wanted.url.is_none() && settings.config.server.tls.is_some();
         Ok(Self { url, signer, entry, admin, accept_any_certificate })
     }
 
-    /// Signs a body with its headers as a delivery of its own.
+    /// Signs a request as a delivery of its own.
     pub(super) fn sign(
         &self,
-        headers: Vec<Header>,
-        body: Vec<u8>,
+        rendered: Rendered,
         kind: Option<&str>,
         delivery_id: &str,
         now: Timestamp,
     ) -> anyhow::Result<Signed> {
+        let Rendered { method, query, mut headers, mut body } = rendered;
         let path = match self.url.query() {
-            Some(query) => format!("{}?{query}", self.url.path()),
-            None => self.url.path().to_owned(),
+            Some(own) => format!("{}?{own}{}", self.url.path(), query.replace('?', "&")),
+            None => format!("{}{query}", self.url.path()),
         };
         let request = SignRequest {
-            method: "POST",
+            method: &method,
             url: &path,
             headers: &headers,
             body: &body,
@@ -172,15 +178,64 @@ impl Target {
             delivery_id,
             kind,
         };
-        let added = match &self.signer {
-            Some(signer) => signer.sign(request)?,
-            None => Vec::new(),
-        };
-        let mut headers = headers;
-        headers.retain(|(name, _)| !added.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)));
-        headers.extend(added.into_iter().map(|(name, value)| (name, Bytes::from(value))));
-        Ok(Signed { headers, body: body.into() })
+        let added = self.signer.as_ref().map(|signer| signer.sign(request)).transpose()?.unwrap_or_default();
+        headers.retain(|(name, _)| !added.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)));
+        headers.extend(added.headers.into_iter().map(|(name, value)| (name, Bytes::from(value))));
+        if let Some(with_proof) = added.body {
+            body = with_proof;
+        }
+        Ok(Signed { method, path: with_query(&path, &added.query), headers, body: body.into() })
     }
+}
+
+/// Collects the secrets to sign with: the given one, else those of the trigger.
+async fn secrets(
+    settings: &Settings,
+    entry: &ProviderEntry,
+    trigger: Option<&Trigger>,
+    wanted: &Wanted<'_>,
+    admin: Option<&Client>,
+) -> anyhow::Result<BTreeMap<String, Vec<Secret>>> {
+    let mut secrets = BTreeMap::new();
+    for spec in &entry.secrets {
+        let is_main = spec.name == SIGNING_SECRET;
+        let secret = match (wanted.secret, trigger) {
+            _ if is_main && wanted.invalid => wrong_secret(entry)?,
+            (Some(given), _) if is_main && !is_private_key(given) => Some(given_secret(given)?),
+            (_, Some(trigger)) => trigger_secret(settings, trigger, &spec.name, admin).await?,
+            (_, None) => None,
+        };
+        secrets.extend(secret.map(|secret| (spec.name.clone(), vec![secret])));
+    }
+    Ok(secrets)
+}
+
+/// Builds what signs with a private key, where the provider signs with one: the given key, else the
+/// data folder's test key.
+fn private_signer(
+    settings: &Settings,
+    entry: &Arc<ProviderEntry>,
+    mut scheme: TriggerSettings,
+    wanted: &Wanted<'_>,
+) -> anyhow::Result<Option<Signer>> {
+    let Some(private) = private_scheme(entry, &scheme.settings)? else { return Ok(None) };
+    let key = match wanted.secret {
+        _ if wanted.invalid => PrivateKey::generate(private),
+        Some(given) if is_private_key(given) => {
+            test_key::read(&String::from_utf8_lossy(given_secret(given)?.expose()))?
+        }
+        _ => test_key::of_provider(&settings.config.log.path, &entry.id, private)?,
+    };
+    if entry.signature.as_ref().is_some_and(|text| text.keys.is_none() && text.public_keys.is_empty()) {
+        // The secret is the provider's public key: nothing of it is signed.
+        scheme.secrets.remove(SIGNING_SECRET);
+    }
+    Ok(Signer::with_private_key(entry, &scheme, key)?)
+}
+
+/// Tells whether what is given on the command line is, or leads to, a private key.
+fn is_private_key(given: &str) -> bool {
+    given_secret(given).is_ok_and(|secret| secret.expose().windows(11).any(|part| part == b"PRIVATE KEY"))
 }
 
 fn find_trigger<'a>(settings: &'a Settings, wanted: &Wanted<'_>) -> anyhow::Result<Option<&'a Trigger>> {
@@ -232,10 +287,11 @@ pub(super) fn given_secret(text: &str) -> anyhow::Result<Secret> {
 async fn trigger_secret(
     settings: &Settings,
     trigger: &Trigger,
+    name: &str,
     admin: Option<&Client>,
 ) -> anyhow::Result<Option<Secret>> {
-    let configured = trigger.secrets.get(SIGNING_SECRET).and_then(|list| list.first());
-    let learned = SecretRef::Store(format!("{}/{SIGNING_SECRET}", trigger.id));
+    let configured = trigger.secrets.get(name).and_then(|list| list.first());
+    let learned = SecretRef::Store(format!("{}/{name}", trigger.id));
     let reference = configured.unwrap_or(&learned);
     let SecretRef::Store(name) = reference else {
         let found = crate::secrets::resolve_without_store(reference);
@@ -357,12 +413,14 @@ impl Send {
         match body {
             Some(body) => {
                 let headers = vec![("content-type".to_owned(), Bytes::from_static(b"application/json"))];
-                target.sign(headers, body.to_vec(), self.event.as_deref(), &id, now)
+                let (method, query) = ("POST".to_owned(), String::new());
+                let rendered = Rendered { method, query, headers, body: body.to_vec() };
+                target.sign(rendered, self.event.as_deref(), &id, now)
             }
             None => {
                 let sample = sample(&target.entry, self.event.as_deref())?;
                 let rendered = render_sample(sample, &id, now);
-                target.sign(rendered.headers, rendered.body, Some(&sample.kind), &id, now)
+                target.sign(rendered, Some(&sample.kind), &id, now)
             }
         }
     }
@@ -389,7 +447,8 @@ impl Send {
 }
 
 async fn post(http: &reqwest::Client, target: &Target, signed: Signed) -> anyhow::Result<Answer> {
-    let mut request = http.post(target.url.clone()).body(signed.body);
+    let url = target.url.join(&signed.path)?;
+    let mut request = http.request(signed.method.parse()?, url).body(signed.body);
     for (name, value) in &signed.headers {
         request = request.header(name, value.as_ref());
     }

@@ -16,10 +16,12 @@ use super::render::{self, GREEN, RED, YELLOW, note, out, paint};
 use super::send::given_secret;
 use super::{ConfigFile, Told, Usage, settings};
 use crate::admin::parse_time;
-use crate::catalog::{ProviderCatalog, SIGNING_SECRET};
+use crate::catalog::{ProviderCatalog, ProviderEntry, SIGNING_SECRET};
 use crate::clock::Clock;
 use crate::config::{Scope, parse_duration};
-use crate::connector::{NormalizeResult, RawInbound, TriggerSettings, Verifier, explain};
+use crate::connector::{
+    FetchedKey, Judging, NormalizeResult, Normalized, RawInbound, TriggerSettings, Verifier, explain,
+};
 use crate::event::{Header, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
 
@@ -36,7 +38,8 @@ Examples:
 
 With --jsonl each line of stdin is {\"provider\", \"secret\" or \"secrets\": {name: value}, \"method\", \"url\",
 \"headers\": {…} or [[name, value], …], \"body\" or \"body_base64\", \"at\": unix seconds or RFC 3339}, and each line
-of stdout {\"state\", \"reason\", \"hint\", \"kind\", \"dedupe_key\", \"reply\"}.")]
+of stdout {\"state\", \"reason\", \"hint\", \"kind\", \"dedupe_key\", \"reply\"}. Public keys that the provider would be
+asked for are given as \"keys\": {name or URL: PEM, JWK or key set}. A batch has \"events\" beside its first one.")]
 pub(super) struct Verify {
     /// The provider
     #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl")]
@@ -92,7 +95,7 @@ struct Captured {
     body: Option<String>,
     body_base64: Option<String>,
     at: Option<At>,
-    /// Public keys; no provider of this version has any.
+    /// Public keys of the provider, by their names or URLs: PEM, a JWK, a key set, or base64.
     #[serde(default)]
     keys: BTreeMap<String, Value>,
     #[serde(default)]
@@ -176,9 +179,7 @@ fn judge(catalog: &ProviderCatalog, captured: Captured, now: Timestamp) -> Resul
         let near = catalog.nearest(&captured.provider).map(|near| format!("; did you mean {near}?"));
         format!("there is no such provider{}", near.unwrap_or_default())
     })?;
-    if !captured.keys.is_empty() {
-        return Err("public keys are not supported by this version".to_owned());
-    }
+    let keys = public_keys(&captured.keys)?;
     let at =
         captured.at.as_ref().map(|at| at.instant(now).ok_or("`at` is no time")).transpose()?.unwrap_or(now);
     let body = match (captured.body, captured.body_base64) {
@@ -196,7 +197,7 @@ fn judge(catalog: &ProviderCatalog, captured: Captured, now: Timestamp) -> Resul
         secrets.entry(name).or_default().extend(values.into_iter().map(Secret::new));
     }
     if let Some(secret) = captured.secret {
-        secrets.entry(SIGNING_SECRET.to_owned()).or_default().push(Secret::new(secret));
+        secrets.entry(main_secret(entry)).or_default().push(Secret::new(secret));
     }
     let tolerance = captured.tolerance.as_deref();
     let tolerance =
@@ -214,13 +215,35 @@ fn judge(catalog: &ProviderCatalog, captured: Captured, now: Timestamp) -> Resul
         peer: None,
     };
     // Whether a trigger is armed is the server's business; here a handshake is told as what it is.
-    let mut result = verifier.normalize_inbound(&raw, at, true);
+    let picked = verifier.wanted_keys(&raw).map(|wanted| wanted.pick_named(&keys)).unwrap_or_default();
+    let mut result = verifier.normalize_inbound(&raw, Judging { now: at, armed: true, keys: &picked });
     if let NormalizeResult::Reject(rejection) = &mut result
         && let Ok(Some(cause)) = explain(entry, &settings, &[], &raw, at)
     {
         rejection.hint = format!("{}; {cause}", rejection.hint);
     }
     Ok(verdict(result))
+}
+
+/// The secret that `secret` stands for: the main one, or the only one that the provider has.
+fn main_secret(entry: &ProviderEntry) -> String {
+    match entry.secrets.as_slice() {
+        [only] => only.name.clone(),
+        _ => SIGNING_SECRET.to_owned(),
+    }
+}
+
+/// Reads the provider's public keys that came with a request.
+fn public_keys(given: &BTreeMap<String, Value>) -> Result<Vec<FetchedKey>, String> {
+    let mut keys = Vec::new();
+    for (name, value) in given {
+        let read = FetchedKey::read(name, value);
+        if read.is_empty() {
+            return Err(format!("`keys`: {name} is no public key: give PEM, a JWK, a key set, or base64"));
+        }
+        keys.extend(read);
+    }
+    Ok(keys)
 }
 
 /// Splits a URL into what is registered at the provider, all but its query, and path with query. A path alone says
@@ -241,10 +264,15 @@ fn verdict(result: NormalizeResult) -> Value {
     let told = |state: &str, kind: Option<&str>, dedupe_key: Option<&str>| json!({"state": state, "reason": null, "hint": null, "kind": kind, "dedupe_key": dedupe_key, "reply": null});
     match result {
         NormalizeResult::Event(event) => of_event(&event, told),
-        NormalizeResult::Batch(events) => match events.first() {
-            Some(event) => of_event(event, told),
-            None => told("verified", None, None),
-        },
+        NormalizeResult::Batch(events) => {
+            let mut verdict = match events.first() {
+                Some(event) => of_event(event, told),
+                None => told("verified", None, None),
+            };
+            let event = |event: &Normalized| json!({"kind": event.kind, "dedupe_key": event.dedupe_key});
+            verdict["events"] = events.iter().map(event).collect();
+            verdict
+        }
         NormalizeResult::Immediate { reply, .. } => {
             let mut verdict = told("handshake", None, None);
             let headers: BTreeMap<_, _> = reply.headers.into_iter().collect();
@@ -260,10 +288,7 @@ fn verdict(result: NormalizeResult) -> Value {
     }
 }
 
-fn of_event(
-    event: &crate::connector::Normalized,
-    told: impl Fn(&str, Option<&str>, Option<&str>) -> Value,
-) -> Value {
+fn of_event(event: &Normalized, told: impl Fn(&str, Option<&str>, Option<&str>) -> Value) -> Value {
     let state = match event.signature_status {
         SignatureStatus::Verified { .. } => "verified",
         SignatureStatus::Unsigned => "unsigned",

@@ -162,6 +162,8 @@ pub struct Trigger {
     pub rate_limit: Option<RateLimit>,
     /// Settings of the provider's scheme by their catalogue name, such as the header of the generic HMAC provider.
     pub settings: BTreeMap<String, String>,
+    /// Public keys that are trusted in place of those that the provider publishes, for tests.
+    pub public_keys: Vec<SecretRef>,
 }
 
 impl Trigger {

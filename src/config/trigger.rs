@@ -14,7 +14,7 @@ use crate::event::{ProviderId, TriggerId};
 /// Longest path of a trigger, in bytes.
 const PATH_BYTES_MAX: usize = 512;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "id",
     "provider",
     "kind",
@@ -25,6 +25,7 @@ const KEYS: [&str; 10] = [
     "dedupe",
     "rate_limit",
     "settings",
+    "public_keys",
 ];
 
 const LATER: [(&str, &str); 4] = [
@@ -159,6 +160,8 @@ impl Table<'_> {
             or_default(section.get("dedupe_window"), default_window, |node| self.window(node, facts));
         let dedupe = or_default(section.get("dedupe"), Dedupe::default(), |node| self.dedupe(node));
         let rate_limit = optional(section.get("rate_limit"), |node| self.rate_limit(node));
+        let public_keys =
+            or_default(section.get("public_keys"), Vec::new(), |node| self.reader.secrets(node));
         if facts.is_some_and(|facts| facts.needs_public_url) && !self.has_public_url {
             section.missing(
                 "provider",
@@ -177,6 +180,7 @@ impl Table<'_> {
             dedupe: dedupe?,
             rate_limit: rate_limit?,
             settings: settings?,
+            public_keys: public_keys?,
         })
     }
 

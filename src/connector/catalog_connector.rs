@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::{
-    ActivationHandle, Connector, ConnectorError, InboundCtx, NormalizeResult, ProviderPayloadSchema,
+    ActivationHandle, Connector, ConnectorError, InboundCtx, Judging, NormalizeResult, ProviderPayloadSchema,
     RawInbound, TriggerBinding, Verifier,
 };
 use crate::catalog::{ProviderEntry, TriggerKind};
@@ -65,7 +65,7 @@ impl Connector for CatalogConnector {
     ) -> Result<NormalizeResult, ConnectorError> {
         let verifier =
             self.verifier(ctx.trigger_id).ok_or_else(|| ConnectorError::Inactive(ctx.trigger_id.clone()))?;
-        Ok(verifier.normalize_inbound(raw, ctx.now, ctx.armed))
+        Ok(verifier.normalize_inbound(raw, Judging { now: ctx.now, armed: ctx.armed, keys: ctx.keys }))
     }
 
     fn payload_schema(&self) -> ProviderPayloadSchema {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{BuildError, TriggerSettings};
+use super::{BatchPart, BuildError, FetchedKey, TriggerSettings};
 use crate::catalog::TriggerKind;
 use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp, TriggerId};
 
@@ -80,6 +80,7 @@ use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp,
 ///             occurred_at: None,
 ///             signature_status: SignatureStatus::Verified { covers_body: true },
 ///             secret_index: Some(secret_index),
+///             part: None,
 ///         }))
 ///     }
 ///
@@ -130,6 +131,8 @@ pub struct InboundCtx<'a> {
     pub now: Timestamp,
     /// Whether a handshake may bring a secret now.
     pub armed: bool,
+    /// Public keys that the provider published, where the connector asked for some.
+    pub keys: &'a [FetchedKey],
 }
 
 /// A trigger as code sees it: one configured activation of a provider.
@@ -269,6 +272,9 @@ pub struct Normalized {
     pub signature_status: SignatureStatus,
     /// Which secret of the list matched, 0 being the current one.
     pub secret_index: Option<usize>,
+    /// The part of the delivery that is this event, where one delivery carries several; otherwise the
+    /// event has the whole body.
+    pub part: Option<BatchPart>,
 }
 
 /// What a request turned out to be.
@@ -286,6 +292,8 @@ pub enum NormalizeResult {
         events: Vec<Normalized>,
         /// A secret that the request carries, by its name in the provider's entry.
         learn: Option<(String, crate::secrets::Secret)>,
+        /// A URL that must be called before the answer, and the hosts that may be called.
+        call: Option<(String, Vec<String>)>,
     },
     /// Refused.
     Reject(Rejection),

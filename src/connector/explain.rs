@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::json_text::{self, Style};
+use super::keys::{keys, named};
 use super::plan::{BuildError, Plan};
-use super::verifier::keys;
 use super::{RawInbound, TriggerSettings};
 use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::event::Timestamp;
 use crate::secrets::Secret;
-use crate::signature::{Filter, Key, Problem, Request, Scheme, Values, Window};
+use crate::signature::json_text::{self, Style};
+use crate::signature::{Filter, Key, Named, Problem, Request, Scheme, Values, Window};
 
 /// Prefixes that people leave out of secrets, or paste too much of.
 const PREFIXES: [&str; 4] = ["whsec_", "lin_wh_", "secret_", "sha256="];
@@ -95,10 +95,11 @@ pub fn explain(
 ) -> Result<Option<Cause>, BuildError> {
     let plan = Plan::new(entry, &trigger.settings)?;
     let secrets = trigger.secrets.get(SIGNING_SECRET).map(Vec::as_slice).unwrap_or_default();
-    let keys = keys(&plan, secrets)?;
-    let Some(scheme) = &plan.scheme else { return Ok(None) };
-    let case = Case { plan: &plan, scheme, trigger, raw };
-    let window = Window { now, tolerance: trigger.tolerance.or_else(|| tolerance(entry)) };
+    let Some(form) = plan.main_form() else { return Ok(None) };
+    let keys = keys(&plan, form, secrets, None)?;
+    let named = named(&trigger.secrets);
+    let case = Case { plan: &plan, scheme: &form.scheme, trigger, named: &named, raw };
+    let window = Window { now, tolerance: trigger.tolerance.or(form.tolerance) };
     Ok(match case.verify(&keys, raw, window) {
         Ok(()) | Err(Problem::Conflict { .. }) => None,
         Err(Problem::OutOfWindow { ahead_s, .. }) => Some(Cause::Clock { ahead_s }),
@@ -109,14 +110,11 @@ pub fn explain(
     })
 }
 
-fn tolerance(entry: &ProviderEntry) -> Option<std::time::Duration> {
-    entry.signature.as_ref()?.tolerance_s.map(std::time::Duration::from_secs)
-}
-
 struct Case<'a> {
     plan: &'a Plan,
     scheme: &'a Scheme,
     trigger: &'a TriggerSettings,
+    named: &'a Named,
     raw: &'a RawInbound,
 }
 
@@ -129,7 +127,7 @@ impl Case<'_> {
             headers: &raw.headers,
             body: &raw.body,
         };
-        let values = Values::new(&self.plan.fields, request);
+        let values = Values::new(&self.plan.fields, request).with_named(self.named);
         self.scheme.verify(keys, &values, window).map(drop)
     }
 
@@ -175,7 +173,7 @@ impl Case<'_> {
             let found = readings(secret.expose()).into_iter().find(|(_, bytes)| {
                 let as_is = self.scheme.key_of_bytes(bytes);
                 let piped = self.scheme.key(bytes).ok();
-                let keys: Vec<Key> = std::iter::once(as_is).chain(piped).collect();
+                let keys: Vec<Key> = as_is.into_iter().chain(piped).collect();
                 self.holds(&keys, self.raw)
             });
             found.map(|(how, _)| Cause::SecretForm { number: index + 1, how })
@@ -206,7 +204,8 @@ fn readings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let stripped =
         PREFIXES.iter().find_map(|prefix| secret.strip_prefix(prefix.as_bytes())).unwrap_or(secret);
     for (how, filter) in [("decoded from hex", Filter::Unhex), ("decoded from base64", Filter::Unbase64)] {
-        readings.extend(filter.apply(stripped).map(|bytes| (how, bytes)));
+        let read = Filter::apply_all(std::slice::from_ref(&filter), stripped);
+        readings.extend(read.map(|bytes| (how, bytes.into_owned())));
     }
     readings
 }
@@ -232,8 +231,6 @@ fn bodies(body: &Bytes) -> Vec<(&'static str, Bytes)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::catalog::ProviderCatalog;
     use crate::connector::{SignRequest, Signer};
@@ -251,7 +248,7 @@ mod tests {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let catalog = ProviderCatalog::built_in();
         let entry = catalog.get(provider).unwrap();
-        let signer = Signer::new(entry, &BTreeMap::new(), None, &Secret::new(good)).unwrap().unwrap();
+        let signer = Signer::new(entry, &TriggerSettings::of_secrets([Secret::new(good)])).unwrap().unwrap();
         let request = SignRequest {
             method: "POST",
             url: "/",
@@ -261,7 +258,7 @@ mod tests {
             delivery_id: "d",
             kind: None,
         };
-        let headers = signer.sign(request).unwrap().into_iter();
+        let headers = signer.sign(request).unwrap().headers.into_iter();
         let mut raw = RawInbound {
             method: "POST".into(),
             url: "/".into(),
@@ -271,8 +268,7 @@ mod tests {
             peer: None,
         };
         change(&mut raw);
-        let secrets = BTreeMap::from([(SIGNING_SECRET.to_owned(), vec![Secret::new(configured)])]);
-        let trigger = TriggerSettings { secrets, ..TriggerSettings::default() };
+        let trigger = TriggerSettings::of_secrets([Secret::new(configured)]);
         let others = [("of trigger old".to_owned(), Secret::new("retired"))];
         assert_eq!(explain(entry, &trigger, &others, &raw, raw.received_at).unwrap(), expected);
     }

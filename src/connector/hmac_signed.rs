@@ -149,7 +149,7 @@ pub fn verify_hmac_signed(
     window: Window,
 ) -> Result<Verdict, KeyError> {
     let plan = &PLANS[style.entry_id()];
-    let scheme = plan.scheme.as_ref().expect("every style has a scheme");
+    let scheme = &plan.main_form().expect("every style has a scheme").scheme;
     let keys: Vec<Key> =
         secrets.iter().map(|secret| scheme.key(secret.expose())).collect::<Result<_, _>>()?;
     let request = Request {
@@ -182,6 +182,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::connector::TriggerSettings;
     use crate::connector::{SignRequest, Signer, generate_secret};
 
     /// Signs a body in a style, then verifies it as changed by `change`, `late_s` seconds later.
@@ -195,7 +196,7 @@ mod tests {
         let catalog = ProviderCatalog::built_in();
         let entry = catalog.get(style.entry_id()).unwrap();
         let secret = generate_secret(&entry.secrets[0], &[9; 32]);
-        let signer = Signer::new(entry, &BTreeMap::new(), None, &secret).unwrap().unwrap();
+        let signer = Signer::new(entry, &TriggerSettings::of_secrets([secret.clone()])).unwrap().unwrap();
         let body = format!(r#"{{"webhookTimestamp": {}}}"#, now.as_millisecond());
         let request = SignRequest {
             method: "POST",
@@ -210,7 +211,7 @@ mod tests {
         let mut raw = RawInbound {
             method: "POST".into(),
             url: "/".into(),
-            headers: headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
+            headers: headers.headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
             body: body.into(),
             received_at: now,
             peer: None,

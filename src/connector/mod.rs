@@ -4,17 +4,19 @@
 //! Verification and normalization are pure: bytes, secrets and the time are handed in. Neither the
 //! network nor the store is known here.
 
+mod batch;
 mod catalog_connector;
 mod contract;
 mod explain;
 mod hmac_signed;
-mod json_text;
+mod keys;
 mod plan;
 mod registry;
 mod sample;
 mod signer;
 mod verifier;
 
+pub use batch::BatchPart;
 pub use catalog_connector::CatalogConnector;
 pub use contract::{
     ActivationHandle, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
@@ -22,12 +24,14 @@ pub use contract::{
 };
 pub use explain::{Cause, explain};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
+pub use keys::{FetchedKey, KeyRequest};
 pub use plan::BuildError;
 pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
-pub use signer::{SignError, SignRequest, Signer};
+pub use signer::{SignError, SignRequest, Signer, private_scheme};
 pub use verifier::{
-    DEDUPE_KEY_BYTES_MAX, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier, check_entry,
+    Credentials, DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND,
+    Verifier, check_entry, needs_public_url,
 };
 
 pub use crate::catalog::TriggerKind;

@@ -122,8 +122,10 @@ mod tests {
             peer: None,
         };
         let judge = |id: &TriggerId| {
-            connector
-                .normalize_inbound(&raw, InboundCtx { trigger_id: id, now: raw.received_at, armed: false })
+            connector.normalize_inbound(
+                &raw,
+                InboundCtx { trigger_id: id, now: raw.received_at, armed: false, keys: &[] },
+            )
         };
         let Ok(NormalizeResult::Reject(rejection)) = judge(&trigger("a")) else {
             panic!("nothing was signed")

@@ -8,6 +8,10 @@ use crate::signature::{Encoding, Unit};
 /// A sample, ready to be signed and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
+    /// Method.
+    pub method: String,
+    /// Query with its question mark, or nothing.
+    pub query: String,
     /// Headers, names in lower case; the content type is always among them.
     pub headers: Vec<Header>,
     /// The body.
@@ -16,21 +20,19 @@ pub struct Rendered {
 
 /// Fills a sample in: `id` is the delivery's, `now` the time that it speaks of.
 pub fn render(sample: &Sample, id: &str, now: Timestamp) -> Rendered {
-    let body = sample
-        .body
-        .replace("@id@", id)
-        .replace("@now_s@", &Unit::Seconds.write(now))
-        .replace("@now_ms@", &Unit::Milliseconds.write(now))
-        .replace("@now_rfc3339@", &Unit::Rfc3339.write(now));
-    let mut headers: Vec<Header> = sample
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into()))
-        .collect();
+    let fill = |text: &str| {
+        text.replace("@id@", id)
+            .replace("@now_s@", &Unit::Seconds.write(now))
+            .replace("@now_ms@", &Unit::Milliseconds.write(now))
+            .replace("@now_rfc3339@", &Unit::Rfc3339.write(now))
+    };
+    let mut headers: Vec<Header> =
+        sample.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), fill(value).into())).collect();
     if !headers.iter().any(|(name, _)| name == "content-type") {
         headers.push(("content-type".to_owned(), "application/json".into()));
     }
-    Rendered { headers, body: body.into_bytes() }
+    let (method, query) = (sample.method.clone(), fill(&sample.url));
+    Rendered { method, query, headers, body: fill(&sample.body).into_bytes() }
 }
 
 /// Writes random bytes in the form that the provider's secrets have.

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::plan::{BuildError, Plan};
-use super::verifier::keys;
-use crate::catalog::ProviderEntry;
+use super::keys::named;
+use super::plan::{BuildError, Form, Plan};
+use super::verifier::TriggerSettings;
+use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::event::{Header, Timestamp};
 use crate::secrets::Secret;
-use crate::signature::{Key, Request, Scheme};
+use crate::signature::{Named, PrivateKey, PublicScheme, Request, Scheme, Signed, SigningKey, Values};
 
 /// A request to sign.
 #[derive(Debug, Clone, Copy)]
@@ -35,43 +36,90 @@ pub struct SignRequest<'a> {
 #[error("cannot sign without {0}")]
 pub struct SignError(String);
 
-/// Signs requests with one secret.
+/// Signs requests as a provider does.
 #[derive(Debug, Clone)]
 pub struct Signer {
     plan: Arc<Plan>,
-    key: Key,
+    /// For each form of the proof its key.
+    keys: Vec<SigningKey>,
+    named: Named,
     public_url: Option<String>,
 }
 
+/// Returns how a provider's private key signs, where it signs with one and not with a shared secret.
+///
+/// # Errors
+///
+/// If the entry cannot be compiled with these settings.
+pub fn private_scheme(
+    entry: &Arc<ProviderEntry>,
+    settings: &BTreeMap<String, String>,
+) -> Result<Option<PublicScheme>, BuildError> {
+    let plan = Plan::new(entry, settings)?;
+    Ok(plan.main_form().and_then(|form| form.scheme.private_scheme()))
+}
+
 impl Signer {
-    /// Compiles an entry for signing with one secret; `settings` are the trigger's. Nothing comes of an
-    /// entry that has no signature.
+    /// Compiles an entry for signing with the current one of a trigger's main secrets. Nothing comes of an
+    /// entry that has no signature, of a trigger that has no secret, and of a provider that signs with a
+    /// private key.
     ///
     /// # Errors
     ///
     /// If the secret cannot serve, or a setting is missing, unknown, or makes no sense.
-    pub fn new(
+    pub fn new(entry: &Arc<ProviderEntry>, trigger: &TriggerSettings) -> Result<Option<Self>, BuildError> {
+        let plan = Plan::new(entry, &trigger.settings)?;
+        let current = trigger.secrets.get(SIGNING_SECRET).and_then(|list| list.first());
+        let (Some(secret), Some(form)) = (current, plan.main_form()) else { return Ok(None) };
+        if form.scheme.takes_public_key() && form.scheme.signing_key(secret.expose()).is_err() {
+            return Ok(None);
+        }
+        let key = |form: &Form| {
+            form.scheme.signing_key(secret.expose()).map_err(|why| BuildError::Secret {
+                name: SIGNING_SECRET.to_owned(),
+                number: 1,
+                why,
+                about: String::new(),
+            })
+        };
+        let keys = plan.forms.iter().map(key).collect::<Result<_, _>>()?;
+        Ok(Some(Self::of(plan, keys, trigger)))
+    }
+
+    /// Compiles an entry for signing with a private key that stands for the provider's own. Nothing comes
+    /// of a key that does not fit, and of an entry whose provider does not sign with one.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is missing, unknown, or makes no sense.
+    pub fn with_private_key(
         entry: &Arc<ProviderEntry>,
-        settings: &BTreeMap<String, String>,
-        public_url: Option<&str>,
-        secret: &Secret,
+        trigger: &TriggerSettings,
+        key: PrivateKey,
     ) -> Result<Option<Self>, BuildError> {
-        let plan = Plan::new(entry, settings)?;
-        let key = keys(&plan, std::slice::from_ref(secret))?.pop();
-        Ok(key.map(|key| Self { plan: Arc::new(plan), key, public_url: public_url.map(str::to_owned) }))
+        let plan = Plan::new(entry, &trigger.settings)?;
+        let current = trigger.secrets.get(SIGNING_SECRET).and_then(|list| list.first());
+        let key = |form: &Form| form.scheme.private_signing_key(key.clone(), current.map(Secret::expose));
+        let keys: Option<Vec<_>> = plan.forms.iter().map(key).collect();
+        Ok(keys.filter(|keys| !keys.is_empty()).map(|keys| Self::of(plan, keys, trigger)))
+    }
+
+    fn of(plan: Plan, keys: Vec<SigningKey>, trigger: &TriggerSettings) -> Self {
+        let (named, public_url) = (named(&trigger.secrets), trigger.public_url.clone());
+        Self { plan: Arc::new(plan), keys, named, public_url }
     }
 
     fn scheme(&self) -> &Scheme {
-        self.plan.scheme.as_ref().expect("a signer is built only of an entry with a scheme")
+        &self.plan.main_form().expect("a signer is built only of an entry with a scheme").scheme
     }
 
-    /// Returns the headers that make the request one of the provider's: kind, delivery id, signed time
-    /// and signature. They replace headers of the same name.
+    /// Returns what makes the request one of the provider's: kind, delivery id, signed time and
+    /// signature. Headers replace those of the same name.
     ///
     /// # Errors
     ///
     /// If what is signed includes something that the request does not have.
-    pub fn sign(&self, request: SignRequest<'_>) -> Result<Vec<(String, String)>, SignError> {
+    pub fn sign(&self, request: SignRequest<'_>) -> Result<Signed, SignError> {
         let mut added = Vec::new();
         if let (Some(kind), Some(template)) = (request.kind, self.plan.kinds.first()) {
             added.extend(template.headers_of(kind, &self.plan.fields));
@@ -82,8 +130,9 @@ impl Signer {
         added.retain(|(name, _)| !request.headers.iter().any(|(known, _)| known == name));
         let mut headers = request.headers.to_vec();
         headers.extend(added.iter().map(|(name, value)| (name.clone(), value.clone().into())));
-        added.extend(self.proof(SignRequest { headers: &headers, ..request })?);
-        Ok(added)
+        let mut signed = self.proof(SignRequest { headers: &headers, ..request })?;
+        added.append(&mut signed.headers);
+        Ok(Signed { headers: added, ..signed })
     }
 
     /// Signs a stored request anew: its body, and all headers but those that are returned, stay as
@@ -94,13 +143,14 @@ impl Signer {
     ///
     /// If what is signed includes something that the request does not have.
     pub fn sign_anew(&self, request: SignRequest<'_>) -> Result<Vec<(String, String)>, SignError> {
-        if !self.scheme().covers_id() {
-            return self.proof(request);
-        }
-        self.sign(SignRequest { kind: None, ..request })
+        let signed = match self.scheme().covers_id() {
+            false => self.proof(request)?,
+            true => self.sign(SignRequest { kind: None, ..request })?,
+        };
+        Ok(signed.headers)
     }
 
-    fn proof(&self, request: SignRequest<'_>) -> Result<Vec<(String, String)>, SignError> {
+    fn proof(&self, request: SignRequest<'_>) -> Result<Signed, SignError> {
         let view = Request {
             method: request.method,
             url: request.url,
@@ -108,7 +158,9 @@ impl Signer {
             headers: request.headers,
             body: request.body,
         };
-        self.scheme().sign(&self.plan.fields, &self.key, view, request.now).map_err(SignError)
+        let form = self.plan.form_of(&Values::new(&self.plan.fields, view)).unwrap_or_default();
+        let (scheme, key) = (&self.plan.forms[form].scheme, &self.keys[form]);
+        scheme.sign(&self.plan.fields, key, view, &self.named, request.now).map_err(SignError)
     }
 
     /// Returns the lower-case names of the headers that signing anew replaces: signature and signed time.
@@ -121,61 +173,5 @@ impl Signer {
     /// delivery. Without a signed time there is nothing to renew either.
     pub fn renews_timestamp(&self) -> bool {
         self.scheme().renews_timestamp(&self.plan.fields)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::{ProviderCatalog, SIGNING_SECRET};
-    use crate::connector::{NormalizeResult, RawInbound, TriggerSettings, Verifier, generate_secret, render};
-
-    fn settings(provider: &str) -> BTreeMap<String, String> {
-        let header = BTreeMap::from([("header".to_owned(), "X-Signature".to_owned())]);
-        if provider == "hmac" { header } else { BTreeMap::new() }
-    }
-
-    #[test]
-    fn every_sample_of_every_entry_signs_and_verifies() {
-        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
-        for entry in ProviderCatalog::built_in().entries() {
-            let secret = generate_secret(&entry.secrets[0], &[7; 32]);
-            let settings = settings(entry.id.as_str());
-            let signer = Signer::new(entry, &settings, None, &secret).unwrap().unwrap();
-            let secrets = BTreeMap::from([(SIGNING_SECRET.to_owned(), vec![secret])]);
-            let trigger = TriggerSettings { secrets, settings, ..TriggerSettings::default() };
-            let verifier = Verifier::new(entry, &trigger).unwrap();
-            assert!(!entry.samples.is_empty(), "{} has no sample for `send`", entry.id);
-            for sample in &entry.samples {
-                let rendered = render(sample, "id-1", now);
-                let request = SignRequest {
-                    method: "POST",
-                    url: "/hooks/x",
-                    headers: &rendered.headers,
-                    body: &rendered.body,
-                    now,
-                    delivery_id: "id-1",
-                    kind: Some(&sample.kind),
-                };
-                let mut headers = rendered.headers.clone();
-                headers.extend(
-                    signer.sign(request).unwrap().into_iter().map(|(name, value)| (name, value.into())),
-                );
-                let raw = RawInbound {
-                    method: "POST".into(),
-                    url: "/hooks/x".into(),
-                    headers,
-                    body: rendered.body.clone().into(),
-                    received_at: now,
-                    peer: None,
-                };
-                let result = verifier.normalize_inbound(&raw, now, false);
-                let NormalizeResult::Event(event) = result else { panic!("{}: {result:?}", entry.id) };
-                assert_eq!(event.kind, sample.kind, "{}", entry.id);
-                if entry.id.as_str() != "hmac" {
-                    assert!(event.dedupe_key.unwrap().contains("id-1"), "{}", entry.id);
-                }
-            }
-        }
     }
 }

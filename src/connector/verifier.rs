@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 
-use super::plan::{BuildError, Handshake, Plan, list};
-use super::{NormalizeResult, Normalized, RawInbound, Rejection, Reply};
+use super::keys::{self, FetchedKey, KeyRequest};
+use super::plan::{BuildError, Form, Handshake, Plan, list};
+use super::{BatchPart, NormalizeResult, Normalized, RawInbound, Rejection, Reply};
 use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::config::Dedupe;
 use crate::event::{RejectReason, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
-use crate::signature::{Context, Encoding, Key, Problem, Proof, Request, Template, Values, Window};
+use crate::signature::{Context, Encoding, Key, Location, Named, Problem, Request, Template, Values, Window};
 
 /// Most secrets of one list that are tried for a request. A forged request costs one hash of its body
 /// for each.
@@ -39,16 +40,55 @@ pub struct TriggerSettings {
     pub settings: BTreeMap<String, String>,
     /// What identifies a delivery.
     pub dedupe: Dedupe,
+    /// Public keys as text that stand in place of those that the provider publishes.
+    pub public_keys: Vec<String>,
+}
+
+impl TriggerSettings {
+    /// Returns the settings of a trigger that has these main secrets and nothing else.
+    pub fn of_secrets(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        let secrets = BTreeMap::from([(SIGNING_SECRET.to_owned(), secrets.into_iter().collect())]);
+        Self { secrets, ..Self::default() }
+    }
+}
+
+/// What a request is judged with, beside itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Judging<'a> {
+    /// The present.
+    pub now: Timestamp,
+    /// Whether a handshake may bring a secret now.
+    pub armed: bool,
+    /// The keys that [`Verifier::wanted_keys`] asked for.
+    pub keys: &'a [FetchedKey],
+}
+
+impl Judging<'_> {
+    /// Judges at a time, without keys of the provider and not armed.
+    pub fn at(now: Timestamp) -> Self {
+        Self { now, armed: false, keys: &[] }
+    }
 }
 
 /// Verifies and normalizes the requests of one trigger.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     plan: Arc<Plan>,
-    keys: Vec<Key>,
+    /// For each form of the proof its keys.
+    keys: Vec<Vec<Key>>,
+    /// Whether [`keys`](Self::keys) are one for each secret of the main list, in its order.
+    keys_are_secrets: bool,
+    secrets: BTreeMap<String, Vec<Secret>>,
+    named: Named,
     tolerance: Option<Duration>,
     public_url: Option<String>,
     dedupe: Dedupe,
+}
+
+/// A proof that holds, and the form that it has.
+struct Proven {
+    key_index: Option<usize>,
+    covers_body: bool,
 }
 
 impl Verifier {
@@ -63,21 +103,33 @@ impl Verifier {
     /// setting is missing, unknown, or makes no sense.
     pub fn new(entry: &Arc<ProviderEntry>, trigger: &TriggerSettings) -> Result<Self, BuildError> {
         let plan = Plan::new(entry, &trigger.settings)?;
-        if let Some(name) =
-            trigger.secrets.keys().find(|name| !entry.secrets.iter().any(|s| s.name == **name))
-        {
+        let known = |name: &str| entry.secrets.iter().any(|secret| secret.name == name);
+        if let Some(name) = trigger.secrets.keys().find(|name| !known(name)) {
             return Err(BuildError::UnknownSecret {
                 provider: entry.id.to_string(),
                 name: name.clone(),
                 known: list(entry.secrets.iter().map(|secret| secret.name.as_str())),
             });
         }
+        if let Some((name, _)) = trigger.secrets.iter().find(|(_, list)| list.iter().any(Secret::is_blank)) {
+            return Err(keys::blank(&plan, name, &trigger.secrets[name]));
+        }
         let secrets = trigger.secrets.get(SIGNING_SECRET).map(Vec::as_slice).unwrap_or_default();
-        let entry_tolerance = entry.signature.as_ref().and_then(|signature| signature.tolerance_s);
+        let public = keys::given_public_keys(&trigger.public_keys)?;
+        let keys = plan
+            .forms
+            .iter()
+            .map(|form| keys::keys(&plan, form, secrets, public.as_deref()))
+            .collect::<Result<_, _>>()?;
+        let keys_are_secrets =
+            plan.main_form().is_some_and(|form| keys::are_secrets(form, public.as_deref()));
         Ok(Self {
-            keys: keys(&plan, secrets)?,
+            keys,
+            keys_are_secrets,
             plan: Arc::new(plan),
-            tolerance: trigger.tolerance.or(entry_tolerance.map(Duration::from_secs)),
+            named: keys::named(&trigger.secrets),
+            secrets: trigger.secrets.clone(),
+            tolerance: trigger.tolerance,
             public_url: trigger.public_url.clone(),
             dedupe: trigger.dedupe,
         })
@@ -88,9 +140,10 @@ impl Verifier {
         &self.plan.entry
     }
 
-    /// Tells whether there is a secret to verify with.
+    /// Tells whether there is a secret to verify with, or none is needed.
     pub fn has_secret(&self) -> bool {
-        !self.keys.is_empty()
+        self.plan.main_form().is_some_and(|form| form.keys.is_some())
+            || self.keys.last().is_some_and(|keys| !keys.is_empty())
     }
 
     /// Returns the methods that the trigger's path takes: POST, and what handshakes come with.
@@ -104,11 +157,36 @@ impl Verifier {
         methods
     }
 
-    /// Tells whether a header's value, by its lower-case name, is a credential, to be kept out of
-    /// every record.
-    pub fn is_credential(&self, header: &str) -> bool {
-        matches!(header, "authorization" | "proxy-authorization" | "cookie")
-            || self.plan.entry.credential_headers.iter().any(|name| name.eq_ignore_ascii_case(header))
+    fn request<'a>(&'a self, raw: &'a RawInbound) -> Request<'a> {
+        Request {
+            method: &raw.method,
+            url: &raw.url,
+            public_url: self.public_url.as_deref(),
+            headers: &raw.headers,
+            body: &raw.body,
+        }
+    }
+
+    fn values<'a>(&'a self, raw: &'a RawInbound) -> Values<'a> {
+        Values::new(&self.plan.fields, self.request(raw)).with_named(&self.named)
+    }
+
+    /// Says which of the provider's public keys a request must be verified with, where they come from
+    /// the network; the caller fetches them and hands them to [`normalize_inbound`](Self::normalize_inbound).
+    /// A request whose proof does not have the provider's form asks for none.
+    pub fn wanted_keys(&self, raw: &RawInbound) -> Option<KeyRequest> {
+        if self.plan.forms.iter().all(|form| form.keys.is_none()) {
+            return None;
+        }
+        let values = self.values(raw);
+        if self.handshake(false, &values).is_some() {
+            return None;
+        }
+        let index = self.plan.form_of(&values)?;
+        let form = &self.plan.forms[index];
+        // Keys that the operator gave stand in place of the provider's.
+        let source = form.keys.as_ref().filter(|_| self.keys[index].is_empty())?;
+        KeyRequest::new(source, &values, form.scheme.claimed_key_id(&values)?)
     }
 
     /// Verifies a request and says what it is.
@@ -116,33 +194,19 @@ impl Verifier {
     /// Handshakes that carry no proof come first, then the proof, then handshakes that carry one. A
     /// verified delivery is always an event, whatever its body: what is not JSON, or has another
     /// shape, has the kind that its headers tell, or [`UNKNOWN_KIND`].
-    ///
-    /// `armed` says whether a handshake may bring a secret now.
-    pub fn normalize_inbound(&self, raw: &RawInbound, now: Timestamp, armed: bool) -> NormalizeResult {
-        let request = Request {
-            method: &raw.method,
-            url: &raw.url,
-            public_url: self.public_url.as_deref(),
-            headers: &raw.headers,
-            body: &raw.body,
-        };
-        let values = Values::new(&self.plan.fields, request);
+    pub fn normalize_inbound(&self, raw: &RawInbound, judging: Judging<'_>) -> NormalizeResult {
+        let values = self.values(raw);
         if let Some(handshake) = self.handshake(false, &values) {
-            return self.answer(handshake, &values, armed);
+            return self.answer(handshake, &values, judging.armed);
         }
-        let proof = match self.verify(&values, now) {
-            Ok(proof) => proof,
-            Err(problem) => {
-                return NormalizeResult::Reject(Rejection {
-                    reason: problem.reason(),
-                    hint: problem.to_string(),
-                });
-            }
+        let proven = match self.verify(&values, judging) {
+            Ok(proven) => proven,
+            Err(problem) => return reject(problem.reason(), problem.to_string()),
         };
-        match self.handshake(true, &values) {
-            Some(handshake) => self.answer(handshake, &values, armed),
-            None => NormalizeResult::Event(self.normalize(&values, proof)),
+        if let Some(handshake) = self.handshake(true, &values) {
+            return self.answer(handshake, &values, judging.armed);
         }
+        self.events(raw, &values, proven.as_ref())
     }
 
     fn handshake(&self, signed: bool, values: &Values<'_>) -> Option<&Handshake> {
@@ -150,23 +214,50 @@ impl Verifier {
     }
 
     fn answer(&self, handshake: &Handshake, values: &Values<'_>, armed: bool) -> NormalizeResult {
+        if let Err(hint) = handshake.brings_secrets(values, |name, value| self.is_secret(name, value)) {
+            return reject(RejectReason::InvalidSignature, hint);
+        }
         let learn = match &handshake.learn {
             Some((name, slot)) => match self.learned(name, values.text(*slot), armed) {
                 Ok(secret) => Some((name.clone(), secret)),
-                Err(hint) => {
-                    let (reason, hint) = (RejectReason::MissingHeader, hint.to_owned());
-                    return NormalizeResult::Reject(Rejection { reason, hint });
-                }
+                Err(hint) => return reject(RejectReason::MissingHeader, hint.to_owned()),
             },
             None => None,
         };
-        let text = |template| String::from_utf8_lossy(&fill(template, values)).into_owned();
-        let reply = Reply {
-            status: handshake.status,
-            headers: handshake.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-            body: fill(&handshake.body, values),
+        let current = self.secrets.get(SIGNING_SECRET).and_then(|list| list.first());
+        let key = match (handshake.is_keyed(), current, self.plan.main_form()) {
+            (true, Some(secret), Some(form)) => form.scheme.key_bytes(secret.expose()).ok(),
+            _ => None,
         };
-        NormalizeResult::Immediate { reply, events: Vec::new(), learn }
+        let context = Context {
+            secret: current.map(Secret::expose),
+            key: key.as_ref().map(|key| key.as_slice()),
+            ..Context::of(values)
+        };
+        let fill = |template: &Template| template.fill(&context);
+        let text = |template| fill(template).map(|text| String::from_utf8_lossy(&text).into_owned());
+        let headers: Result<Vec<_>, String> =
+            handshake.headers.iter().map(|(name, value)| Ok((name.clone(), text(value)?))).collect();
+        let call = handshake.call.as_ref().map(|(url, hosts)| Ok((text(url)?, hosts.clone()))).transpose();
+        match (headers, fill(&handshake.body), call) {
+            (Ok(headers), Ok(body), Ok(call)) => NormalizeResult::Immediate {
+                reply: Reply { status: handshake.status, headers, body: body.into() },
+                events: Vec::new(),
+                learn,
+                call,
+            },
+            (Err(place), ..) | (_, Err(place), _) | (.., Err(place)) => reject(
+                RejectReason::MissingHeader,
+                format!("the handshake cannot be answered without {place}"),
+            ),
+        }
+    }
+
+    fn is_secret(&self, name: &str, value: &[u8]) -> bool {
+        let list = self.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
+        // The tokens of handshakes are compared as hashes, so that not even their length shows.
+        let hash = Sha256::digest(value);
+        list.iter().any(|secret| Sha256::digest(secret.expose()).ct_eq(&hash).into())
     }
 
     /// Takes the secret that a handshake brings, if it may be taken and could serve: one that cannot
@@ -177,38 +268,126 @@ impl Verifier {
                         handshake again");
         }
         let secret = Secret::new(value.unwrap_or_default());
-        let serves = match &self.plan.scheme {
-            Some(scheme) if name == SIGNING_SECRET => scheme.key(secret.expose()).is_ok(),
+        let serves = match self.plan.main_form() {
+            Some(form) if name == SIGNING_SECRET => form.scheme.key(secret.expose()).is_ok(),
             _ => !secret.is_blank(),
         };
         if serves { Ok(secret) } else { Err("a handshake brought a secret that cannot serve") }
     }
 
-    fn verify(&self, values: &Values<'_>, now: Timestamp) -> Result<Option<Proof>, Problem> {
-        let Some(scheme) = &self.plan.scheme else { return Ok(None) };
-        scheme.verify(&self.keys, values, Window { now, tolerance: self.tolerance }).map(Some)
+    fn verify(&self, values: &Values<'_>, judging: Judging<'_>) -> Result<Option<Proven>, Problem> {
+        let Some(index) = self.plan.form_of(values) else { return Ok(None) };
+        let form = &self.plan.forms[index];
+        let fetched = self.fetched(form, judging.keys);
+        let keys = if self.keys[index].is_empty() { &fetched } else { &self.keys[index] };
+        let window = Window { now: judging.now, tolerance: self.tolerance.or(form.tolerance) };
+        let verified = if form.scheme.is_each() {
+            verify_each(form, keys, values, window)
+        } else {
+            form.scheme.verify(keys, values, window).map(|proof| proof.key_index)
+        };
+        let key_index = verified.map_err(|problem| match problem {
+            Problem::NoKey if form.keys.is_some() => Problem::NoPublicKey,
+            problem => problem,
+        })?;
+        let key_index = self.keys_are_secrets.then_some(key_index);
+        Ok(Some(Proven { key_index, covers_body: form.scheme.covers_body() }))
     }
 
-    fn normalize(&self, values: &Values<'_>, proof: Option<Proof>) -> Normalized {
+    fn fetched(&self, form: &Form, fetched: &[FetchedKey]) -> Vec<Key> {
+        let secret = self.secrets.get(SIGNING_SECRET).and_then(|list| list.first()).map(Secret::expose);
+        fetched.iter().filter_map(|fetched| form.scheme.key_of_public(&fetched.key, secret)).collect()
+    }
+
+    fn events(&self, raw: &RawInbound, values: &Values<'_>, proven: Option<&Proven>) -> NormalizeResult {
+        let text = match self.plan.entry.event.items {
+            Some(_) => values.json_text(),
+            None => None,
+        };
+        let items = text.as_deref().and_then(|text| values.items_of(text));
+        let parts = text.as_deref().zip(items.as_deref());
+        let parts = parts.and_then(|(text, items)| BatchPart::cut(&raw.body, text, items));
+        let Some((items, parts)) = items.as_ref().zip(parts) else {
+            return NormalizeResult::Event(self.normalize(values, proven, None));
+        };
+        let event = |(item, part)| self.normalize(&values.of_item(item), proven, Some(part));
+        NormalizeResult::Batch(items.iter().copied().zip(parts).map(event).collect())
+    }
+
+    fn normalize(&self, values: &Values<'_>, proven: Option<&Proven>, part: Option<BatchPart>) -> Normalized {
         let plan = &self.plan;
         let kind = plan.kinds.iter().find_map(|template| template.text(values));
-        let delivery = plan.deliveries.iter().find_map(|slot| values.text(*slot));
+        let delivery = plan.deliveries.iter().find_map(|identity| identity.of(values));
         let at = plan.at.and_then(|(slot, unit)| unit.parse(&values.text(slot)?));
-        let covers_body = plan.scheme.as_ref().is_some_and(|scheme| scheme.covers_body());
+        let body = part.as_ref().map_or(values.request().body, |part| &part.body);
         Normalized {
             kind: kind.map_or_else(|| UNKNOWN_KIND.to_owned(), tidy_kind),
-            dedupe_key: delivery.map(tidy_key).or_else(|| self.body_key(values.request().body)),
+            dedupe_key: delivery.map(tidy_key).or_else(|| self.body_key(body)),
             occurred_at: at.and_then(|at| Timestamp::from_microsecond(at.as_microsecond()).ok()),
-            signature_status: match proof {
-                Some(_) => SignatureStatus::Verified { covers_body },
+            signature_status: match proven {
+                Some(proven) => SignatureStatus::Verified { covers_body: proven.covers_body },
                 None => SignatureStatus::Unsigned,
             },
-            secret_index: proof.map(|proof| proof.key_index),
+            secret_index: proven.and_then(|proven| proven.key_index),
+            part,
         }
     }
 
     fn body_key(&self, body: &[u8]) -> Option<String> {
         (self.dedupe == Dedupe::Body).then(|| sha256_key(body))
+    }
+}
+
+/// Verifies the proof of every element of a batch; returns the key of the last one.
+fn verify_each(form: &Form, keys: &[Key], values: &Values<'_>, window: Window) -> Result<usize, Problem> {
+    let text = values.json_text().unwrap_or_default();
+    let items = values.items_of(&text).ok_or_else(|| Problem::Missing {
+        place: "the list of items".to_owned(),
+        form: "each item carries its proof".to_owned(),
+    })?;
+    let mut last = 0;
+    for item in items {
+        last = form.scheme.verify(keys, &values.of_item(item), window)?.key_index;
+    }
+    Ok(last)
+}
+
+fn reject(reason: RejectReason, hint: String) -> NormalizeResult {
+    NormalizeResult::Reject(Rejection { reason, hint })
+}
+
+/// Where credentials stand in a provider's requests, all of which must be kept out of every record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Lower-case names of headers.
+    pub headers: Vec<String>,
+    /// Names of query parameters.
+    pub query: Vec<String>,
+}
+
+impl Credentials {
+    /// Collects what an entry says, and the places of proofs that are themselves the secret.
+    ///
+    /// # Errors
+    ///
+    /// If the entry does not compile with these settings.
+    pub fn of(entry: &Arc<ProviderEntry>, settings: &BTreeMap<String, String>) -> Result<Self, BuildError> {
+        let plan = Plan::new(entry, settings)?;
+        let mut credentials = Self {
+            headers: ["authorization", "proxy-authorization", "cookie"].map(str::to_owned).to_vec(),
+            query: Vec::new(),
+        };
+        let named = entry.credentials.iter().filter_map(|text| text.parse().ok());
+        let bearers = plan.forms.iter().filter(|form| form.scheme.is_bearer());
+        let places = bearers.flat_map(|form| form.scheme.places(&plan.fields).cloned());
+        for location in named.chain(places) {
+            match location {
+                Location::Header(name) => credentials.headers.push(name),
+                Location::Query(name) => credentials.query.push(name),
+                _ => {}
+            }
+        }
+        Ok(credentials)
     }
 }
 
@@ -218,37 +397,19 @@ impl Verifier {
 ///
 /// If a location, template, pipe or syntax of it cannot be read.
 pub fn check_entry(entry: &Arc<ProviderEntry>) -> Result<(), BuildError> {
+    plan_of_any(entry).map(drop)
+}
+
+/// Tells whether triggers of the provider need `server.public_url`.
+pub fn needs_public_url(entry: &Arc<ProviderEntry>) -> bool {
+    plan_of_any(entry).is_ok_and(|plan| plan.needs_public_url())
+}
+
+fn plan_of_any(entry: &Arc<ProviderEntry>) -> Result<Plan, BuildError> {
     // What the entry leaves open is filled with a header's name, which every place for a name takes.
     let open = entry.settings.iter().filter(|setting| setting.default.is_none());
     let settings = open.map(|setting| (setting.name.clone(), "X-Any".to_owned())).collect();
-    Plan::new(entry, &settings).map(drop)
-}
-
-/// Prepares the keys of a list of secrets.
-pub(super) fn keys(plan: &Plan, secrets: &[Secret]) -> Result<Vec<Key>, BuildError> {
-    let name = || SIGNING_SECRET.to_owned();
-    if secrets.len() > SECRETS_MAX {
-        return Err(BuildError::TooManySecrets { name: name(), count: secrets.len(), max: SECRETS_MAX });
-    }
-    let Some(scheme) = &plan.scheme else { return Ok(Vec::new()) };
-    let spec = plan.entry.secrets.iter().find(|spec| spec.name == SIGNING_SECRET);
-    let about = || spec.map_or_else(String::new, |spec| spec.about.clone());
-    let key = |(index, secret): (usize, &Secret)| {
-        scheme.key(secret.expose()).map_err(|why| BuildError::Secret {
-            name: name(),
-            number: index + 1,
-            why,
-            about: about(),
-        })
-    };
-    secrets.iter().enumerate().map(key).collect()
-}
-
-fn fill(template: &Template, values: &Values<'_>) -> Bytes {
-    let mut out = Vec::new();
-    let context = Context { values, timestamp: None, id: None };
-    let filled = template.write(&context, &mut |bytes| out.extend_from_slice(bytes));
-    filled.map(|()| Bytes::from(out)).unwrap_or_default()
+    Plan::new(entry, &settings)
 }
 
 /// A kind is shown, matched and logged: it has a bounded length and no control characters.
@@ -282,9 +443,7 @@ mod tests {
     }
 
     fn trigger(secrets: &[&str]) -> TriggerSettings {
-        let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::new(*text)).collect();
-        let secrets = BTreeMap::from([(SIGNING_SECRET.to_owned(), secrets)]);
-        TriggerSettings { secrets, ..TriggerSettings::default() }
+        TriggerSettings::of_secrets(secrets.iter().map(|text| Secret::new(*text)))
     }
 
     fn verifier(provider: &str, secrets: &[&str]) -> Verifier {
@@ -305,11 +464,10 @@ mod tests {
     }
 
     fn github(headers: &[(&str, &str)]) -> Result<Normalized, RejectReason> {
-        outcome(verifier("github", &["It's a Secret to Everybody"]).normalize_inbound(
-            &raw(headers, "Hello, World!"),
-            now(),
-            false,
-        ))
+        outcome(
+            verifier("github", &["It's a Secret to Everybody"])
+                .normalize_inbound(&raw(headers, "Hello, World!"), Judging::at(now())),
+        )
     }
 
     fn outcome(result: NormalizeResult) -> Result<Normalized, RejectReason> {
@@ -360,11 +518,11 @@ mod tests {
     #[test]
     fn every_secret_of_the_list_verifies_and_is_told() {
         let list = verifier("github", &["new", "It's a Secret to Everybody"]);
-        let event = outcome(list.normalize_inbound(
-            &raw(&[("x-hub-signature-256", HELLO)], "Hello, World!"),
-            now(),
-            false,
-        ));
+        let event =
+            outcome(list.normalize_inbound(
+                &raw(&[("x-hub-signature-256", HELLO)], "Hello, World!"),
+                Judging::at(now()),
+            ));
         assert_eq!(event.unwrap().secret_index, Some(1));
     }
 
@@ -377,11 +535,8 @@ mod tests {
 
     #[test]
     fn without_a_secret_nothing_verifies() {
-        let result = verifier("github", &[]).normalize_inbound(
-            &raw(&[("x-hub-signature-256", HELLO)], "Hello, World!"),
-            now(),
-            false,
-        );
+        let result = verifier("github", &[])
+            .normalize_inbound(&raw(&[("x-hub-signature-256", HELLO)], "Hello, World!"), Judging::at(now()));
         let NormalizeResult::Reject(rejection) = result else { panic!("{result:?}") };
         assert_eq!(rejection.reason, RejectReason::InvalidSignature);
         assert!(rejection.hint.contains("no secret"), "{}", rejection.hint);
@@ -391,7 +546,8 @@ mod tests {
     fn a_handshake_cannot_teach_a_secret_that_protects_nothing() {
         let learn = |token: &str, armed| {
             let body = format!(r#"{{"verification_token": "{token}"}}"#);
-            verifier("notion", &[]).normalize_inbound(&raw(&[], &body), now(), armed)
+            verifier("notion", &[])
+                .normalize_inbound(&raw(&[], &body), Judging { armed, ..Judging::at(now()) })
         };
         assert!(matches!(learn("secret_abc", true), NormalizeResult::Immediate { learn: Some(_), .. }));
         for (token, armed) in [("secret_abc", false), ("\\u0000\\u0000", true), (" ", true)] {
@@ -441,11 +597,11 @@ mod tests {
         let entry = ProviderCatalog::built_in();
         let settings = TriggerSettings { dedupe: Dedupe::Body, ..trigger(&["It's a Secret to Everybody"]) };
         let verifier = Verifier::new(entry.get("github").unwrap(), &settings).unwrap();
-        let event = outcome(verifier.normalize_inbound(
-            &raw(&[("x-hub-signature-256", HELLO)], "Hello, World!"),
-            now(),
-            false,
-        ));
+        let event =
+            outcome(verifier.normalize_inbound(
+                &raw(&[("x-hub-signature-256", HELLO)], "Hello, World!"),
+                Judging::at(now()),
+            ));
         let key = event.unwrap().dedupe_key.unwrap();
         assert_eq!(key, "sha256:dffd6021bb2bd5b0af676290809ec3a53191dd81c7f70a4b28688a362182986f");
     }

@@ -50,12 +50,28 @@ pub struct EventContent {
     pub url: String,
     /// All headers in the order sent, credentials redacted.
     pub headers: Vec<Header>,
-    /// The raw body.
+    /// The raw body; of one event of a batch, its element of the body.
     pub body: Body,
+    /// Which part of its delivery the event is, where that carried several.
+    pub batch: Option<Box<Batch>>,
     /// The payload's schema name.
     pub schema: String,
     /// How the signature was judged.
     pub signature_status: SignatureStatus,
+}
+
+/// One event's part of a delivery that carried several. Lead, body and tail of all parts, in their order,
+/// are the delivery's raw body.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Batch {
+    /// Its place among the delivery's events, counted from 0.
+    pub index: u32,
+    /// How many events the delivery became.
+    pub count: u32,
+    /// What stands before the element and behind the one before it.
+    pub lead: Bytes,
+    /// What stands behind the last element.
+    pub tail: Bytes,
 }
 
 /// A raw body: in the record itself, or in a file beside the log where it is large.

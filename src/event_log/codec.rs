@@ -12,7 +12,7 @@ use super::record::{
     Skip, SkipReason, Start, Switch, Switched,
 };
 use crate::event::{
-    Body, EventContent, EventId, FunctionId, Origin, Position, RejectReason, RunId, SignatureStatus,
+    Batch, Body, EventContent, EventId, FunctionId, Origin, Position, RejectReason, RunId, SignatureStatus,
     SpooledBody, StoredEvent, Timestamp, TriggerId,
 };
 
@@ -58,6 +58,8 @@ const CONTROLLED: u8 = 7;
 const SWITCHED: u8 = 8;
 const SEALED: u8 = 9;
 const AUDIT: u8 = 10;
+/// An event that is part of its delivery: in front of the body, in the record, stands which part.
+const EVENT_PART: u8 = 11;
 
 /// Events carry their id at a fixed place, where the committer sets it: tag, version, id, length of
 /// the fields, fields, body.
@@ -67,7 +69,7 @@ const FIELDS_AT: usize = FIELDS_LENGTH_AT + 4;
 
 /// Tells whether an encoded record is an event.
 pub(crate) fn is_event(record: &[u8]) -> bool {
-    matches!(record.first(), Some(&(EVENT | EVENT_SPOOLED)))
+    matches!(record.first(), Some(&(EVENT | EVENT_SPOOLED | EVENT_PART)))
 }
 
 /// Tells whether an encoded record is an event with a spooled body.
@@ -83,7 +85,7 @@ pub(crate) fn is_duplicate(record: &[u8]) -> bool {
 /// Returns the topic that an encoded record is read under, if its tag alone tells.
 pub(crate) fn topic_of_tag(record: &[u8]) -> Option<&'static str> {
     match *record.first()? {
-        EVENT | EVENT_SPOOLED | DUPLICATE => Some("events"),
+        EVENT | EVENT_SPOOLED | EVENT_PART | DUPLICATE => Some("events"),
         ROUTED | CREATED | ATTEMPTED | CONTROLLED => Some("runs"),
         SWITCHED => Some("lifecycle"),
         SEALED => Some("secrets"),
@@ -107,9 +109,10 @@ pub(crate) fn set_event_id(record: &mut [u8], id: EventId) {
 
 /// Encodes an event; its id is filled in later where it is not known yet.
 pub(crate) fn encode_event(id: Option<EventId>, content: &EventContent) -> Vec<u8> {
-    let (tag, body): (u8, &[u8]) = match &content.body {
-        Body::Inline(bytes) => (EVENT, bytes),
-        Body::Spooled(_) => (EVENT_SPOOLED, &[]),
+    let (tag, body): (u8, &[u8]) = match (&content.body, &content.batch) {
+        (Body::Inline(bytes), None) => (EVENT, bytes),
+        (Body::Inline(bytes), Some(_)) => (EVENT_PART, bytes),
+        (Body::Spooled(_), _) => (EVENT_SPOOLED, &[]),
     };
     let mut out = Vec::with_capacity(FIELDS_AT + 1024 + content.headers.len() * 48 + body.len());
     out.extend_from_slice(&[tag, VERSION]);
@@ -118,6 +121,9 @@ pub(crate) fn encode_event(id: Option<EventId>, content: &EventContent) -> Vec<u
     let mut out = append(out, &EventV1::of(content));
     let fields = (out.len() - FIELDS_AT) as u32;
     out[FIELDS_LENGTH_AT..FIELDS_AT].copy_from_slice(&fields.to_le_bytes());
+    if let (EVENT_PART, Some(batch)) = (tag, &content.batch) {
+        out = append(out, &BatchV1::of(batch));
+    }
     out.extend_from_slice(body);
     out
 }
@@ -153,7 +159,7 @@ pub fn decode_record(record: &[u8]) -> Result<Record, DecodeError> {
         return Err(DecodeError::UnknownVersion { what: "record", version });
     }
     Ok(match tag {
-        EVENT | EVENT_SPOOLED => Record::Event(decode_event(record)?),
+        EVENT | EVENT_SPOOLED | EVENT_PART => Record::Event(decode_event(record)?),
         DUPLICATE => {
             let (first, received_at) = decode::<([u8; 16], i64)>(body)?;
             let first = EventId::from_bits(u128::from_be_bytes(first));
@@ -187,7 +193,14 @@ pub fn decode_record(record: &[u8]) -> Result<Record, DecodeError> {
 fn decode_event(record: &[u8]) -> Result<StoredEvent, DecodeError> {
     let id = event_id(record).ok_or(DecodeError::Short)?;
     let (fields, body) = event_parts(record)?;
-    let content = fields.into_domain(body)?;
+    let (batch, body) = match record.first() {
+        Some(&EVENT_PART) => {
+            let (batch, body) = postcard::take_from_bytes::<BatchV1<'_>>(body)?;
+            (Some(Box::new(batch.into_domain())), body)
+        }
+        _ => (None, body),
+    };
+    let content = EventContent { batch, ..fields.into_domain(body)? };
     if is_spooled_event(record) != matches!(content.body, Body::Spooled(_)) {
         return Err(DecodeError::Invalid("its body is not where its tag says"));
     }
@@ -375,6 +388,7 @@ impl<'a> EventV1<'a> {
                     Body::Spooled(SpooledBody { name: name.to_owned(), bytes, sha256 })
                 }
             },
+            batch: None,
             schema: self.schema.to_owned(),
             signature_status: match self.signature {
                 SignatureV1::Verified(covers_body) => SignatureStatus::Verified { covers_body },
@@ -385,6 +399,29 @@ impl<'a> EventV1<'a> {
                 SignatureV1::TimestampOutOfWindow => failed(RejectReason::TimestampOutOfWindow),
             },
         })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct BatchV1<'a> {
+    index: u32,
+    count: u32,
+    lead: &'a [u8],
+    tail: &'a [u8],
+}
+
+impl<'a> BatchV1<'a> {
+    fn of(it: &'a Batch) -> Self {
+        Self { index: it.index, count: it.count, lead: &it.lead, tail: &it.tail }
+    }
+
+    fn into_domain(self) -> Batch {
+        Batch {
+            index: self.index,
+            count: self.count,
+            lead: Bytes::copy_from_slice(self.lead),
+            tail: Bytes::copy_from_slice(self.tail),
+        }
     }
 }
 

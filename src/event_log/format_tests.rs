@@ -57,6 +57,7 @@ fn event(body: Body, signature_status: SignatureStatus) -> Record {
             url: "/hooks/gh?a=%20".to_owned(),
             headers: vec![("x-bytes".to_owned(), Bytes::from_static(b"\xff\x00z"))],
             body,
+            batch: None,
             schema: "GitHubEventPayload".to_owned(),
             signature_status,
         },

@@ -84,6 +84,7 @@ fn event(key: u8) -> NewEvent {
             url: "/".to_owned(),
             headers: Vec::new(),
             body: Body::Inline(Bytes::from(vec![key])),
+            batch: None,
             schema: String::new(),
             signature_status: SignatureStatus::Unsigned,
         },

@@ -40,6 +40,7 @@ fn content(key: Option<&str>) -> EventContent {
         url: "/hooks/gh?x=1".to_owned(),
         headers: vec![("x-github-event".to_owned(), Bytes::from_static(b"push"))],
         body: Body::Inline(Bytes::from_static(b"{\"a\": 1}")),
+        batch: None,
         schema: "GitHubEventPayload".to_owned(),
         signature_status: SignatureStatus::Verified { covers_body: true },
     }

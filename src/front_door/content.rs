@@ -2,12 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::connector::{Normalized, RawInbound};
-use crate::event::{Body, EventContent, Header, Origin, REDACTED};
+use crate::connector::{BatchPart, Normalized, RawInbound};
+use crate::event::{Batch, Body, EventContent, Header, Origin, REDACTED};
 use crate::provider::TriggerSnapshot;
-
-/// Headers that carry credentials whatever the provider.
-const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
 /// Builds the content of each event of one delivery; the body's bytes are shared, not copied.
 pub(super) fn contents(
@@ -18,7 +15,9 @@ pub(super) fn contents(
     held: bool,
 ) -> Vec<EventContent> {
     let trace_id = trace_id(&raw);
-    let mut headers = redact(raw.headers, &snapshot.fixed.credential_headers);
+    let credentials = &snapshot.fixed.credentials;
+    let mut headers = redact(raw.headers, &credentials.headers);
+    let url = redact_query(raw.url, &credentials.query);
     let last = events.len().saturating_sub(1);
     let build = |(index, event): (usize, Normalized)| EventContent {
         provider: snapshot.provider.clone(),
@@ -31,23 +30,44 @@ pub(super) fn contents(
         origin: Origin::Live,
         held,
         method: raw.method.clone(),
-        url: raw.url.clone(),
+        url: url.clone(),
         // Most deliveries are one event: its headers are moved, not copied.
         headers: if index == last { std::mem::take(&mut headers) } else { headers.clone() },
-        body: body.clone(),
+        body: event.part.as_ref().map_or_else(|| body.clone(), |part| Body::Inline(part.body.clone())),
+        batch: event.part.map(|part| Box::new(batch(part))),
         schema: snapshot.fixed.schema.clone(),
         signature_status: event.signature_status,
     };
     events.into_iter().enumerate().map(build).collect()
 }
 
+fn batch(part: BatchPart) -> Batch {
+    Batch { index: part.index, count: part.count, lead: part.lead, tail: part.tail }
+}
+
 fn redact(mut headers: Vec<Header>, credentials: &[String]) -> Vec<Header> {
     for (name, value) in &mut headers {
-        if CREDENTIAL_HEADERS.contains(&name.as_str()) || credentials.contains(name) {
+        if credentials.contains(name) {
             *value = Bytes::from_static(REDACTED.as_bytes());
         }
     }
     headers
+}
+
+/// Replaces the values of credentials in a URL's query; all else stays as sent.
+fn redact_query(url: String, credentials: &[String]) -> String {
+    let Some((path, query)) = url.split_once('?').filter(|_| !credentials.is_empty()) else { return url };
+    let pair = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let plain = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        if credentials.iter().any(|known| *known == plain) {
+            format!("{name}={REDACTED}")
+        } else {
+            pair.to_owned()
+        }
+    };
+    let query: Vec<String> = query.split('&').map(pair).collect();
+    format!("{path}?{}", query.join("&"))
 }
 
 /// Returns the trace id of the sender's `traceparent`
@@ -90,8 +110,11 @@ mod tests {
     #[test]
     fn credentials_are_redacted_and_other_headers_stay() {
         let header = |name: &str| (name.to_owned(), Bytes::from_static(b"value"));
-        let headers = ["authorization", "cookie", "x-token", "x-other"].map(header).to_vec();
-        let values: Vec<_> = redact(headers, &["x-token".to_owned()]).into_iter().map(|(_, v)| v).collect();
-        assert_eq!(values, [REDACTED, REDACTED, REDACTED, "value"]);
+        let headers = ["authorization", "x-token", "x-other"].map(header).to_vec();
+        let credentials = ["authorization".to_owned(), "x-token".to_owned()];
+        let values: Vec<_> = redact(headers, &credentials).into_iter().map(|(_, v)| v).collect();
+        assert_eq!(values, [REDACTED, REDACTED, "value"]);
+        let url = redact_query("/x?a=1&to%6ben=s&b".to_owned(), &["token".to_owned()]);
+        assert_eq!(url, format!("/x?a=1&to%6ben={REDACTED}&b"));
     }
 }

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::connector::{NormalizeResult, Normalized, RawInbound, Rejection, Verifier};
+use crate::connector::{Judging, NormalizeResult, Normalized, RawInbound, Rejection, Verifier};
 use crate::event::{Body, EventContent, Timestamp};
 use crate::event_log::{IngestError, Ingested, Log, NewEvent, SpoolWriter};
 use crate::provider::{Activation, ProviderHandle, Providers, TriggerSnapshot};
@@ -139,7 +139,7 @@ impl Door {
     ) -> HttpResponse {
         let now = delivery.raw.received_at;
         let armed = snapshot.is_armed(now);
-        let judge = || verifier.normalize_inbound(&delivery.raw, now, armed);
+        let judge = || verifier.normalize_inbound(&delivery.raw, Judging { armed, ..Judging::at(now) });
         let Ok(result) = catch_unwind(AssertUnwindSafe(judge)) else {
             tracing::error!(trigger_id = %snapshot.trigger_id, "connector panicked on a delivery");
             provider.panicked(&snapshot.trigger_id, delivery.peer, now);
@@ -148,7 +148,7 @@ impl Door {
         match result {
             NormalizeResult::Event(event) => self.store(snapshot, delivery, vec![event], None).await,
             NormalizeResult::Batch(events) => self.store(snapshot, delivery, events, None).await,
-            NormalizeResult::Immediate { reply, events, learn } => {
+            NormalizeResult::Immediate { reply, events, learn, call: _ } => {
                 if let Some((name, secret)) = learn
                     && provider.learn(&snapshot.trigger_id, name, secret, delivery.peer).await.is_err()
                 {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::catalog::ProviderCatalog;
 use crate::config::{Dedupe, Trigger, TriggerKind};
-use crate::connector::{SignRequest, Signer};
+use crate::connector::{SignRequest, Signer, TriggerSettings};
 use crate::event::EventId;
 use crate::event_log::Options;
 use crate::provider::{Change, Counters, Deps, Fixed};
@@ -40,6 +40,7 @@ fn trigger(provider: &str, secrets: &[&str]) -> Trigger {
         dedupe: Dedupe::Delivery,
         rate_limit: None,
         settings: Default::default(),
+        public_keys: Vec::new(),
     }
 }
 
@@ -57,7 +58,7 @@ fn house(triggers: Vec<Trigger>) -> House {
             body_limit: 1_000_000,
             ack_deadline: Duration::from_secs(10),
             bucket: None,
-            credential_headers: Vec::new(),
+            credentials: Default::default(),
             schema: entry.event.schema.clone(),
             gate: Default::default(),
             counters: Counters::default(),
@@ -102,7 +103,8 @@ impl House {
 
 fn signed(provider: &str, secret: &str, delivery: usize) -> actix_http::Request {
     let entry = ProviderCatalog::built_in().get(provider).unwrap().clone();
-    let signer = Signer::new(&entry, &Default::default(), None, &Secret::new(secret)).unwrap().unwrap();
+    let signer = Signer::new(&entry, &TriggerSettings::of_secrets([Secret::new(secret)]));
+    let signer = signer.unwrap().unwrap();
     let body = format!("{{\"id\":\"{delivery}\",\"type\":\"page.created\"}}");
     let path = format!("/hooks/{provider}");
     let headers = signer.sign(SignRequest {
@@ -115,7 +117,7 @@ fn signed(provider: &str, secret: &str, delivery: usize) -> actix_http::Request 
         kind: None,
     });
     let mut request = test::TestRequest::post().uri(&path).set_payload(body);
-    for header in headers.unwrap() {
+    for header in headers.unwrap().headers {
         request = request.insert_header(header);
     }
     request.insert_header(("x-github-delivery", delivery.to_string())).to_request()

@@ -15,7 +15,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 
-use crate::catalog::{ProviderEntry, SIGNING_SECRET};
+use crate::catalog::ProviderEntry;
 use crate::clock::Clock;
 use crate::config::Trigger;
 use crate::connector::{Signer, TriggerSettings, Verifier};
@@ -90,22 +90,27 @@ impl Deps {
 
     /// Builds what verifies a trigger's deliveries, and what signs with its current secret.
     fn engine(&self, trigger: &Trigger) -> Result<Engine, String> {
-        let secrets = self.secrets(trigger)?;
-        let url = self.public_url.as_ref().map(|url| format!("{url}{}", trigger.path));
-        let signer = match secrets.get(SIGNING_SECRET).and_then(|list| list.first()) {
-            Some(current) => Signer::new(&self.entry, &trigger.settings, url.as_deref(), current),
-            None => Ok(None),
-        };
         let settings = TriggerSettings {
-            secrets,
+            secrets: self.secrets(trigger)?,
             tolerance: trigger.tolerance,
-            public_url: url,
+            public_url: self.public_url.as_ref().map(|url| format!("{url}{}", trigger.path)),
             settings: trigger.settings.clone(),
             dedupe: trigger.dedupe,
+            public_keys: self.public_keys(trigger)?,
         };
         let verifier = Verifier::new(&self.entry, &settings).map_err(|error| error.to_string())?;
-        let signer = signer.map_err(|error| error.to_string())?;
+        let signer = Signer::new(&self.entry, &settings).map_err(|error| error.to_string())?;
         Ok((Some(Arc::new(verifier)), signer.map(Arc::new)))
+    }
+
+    /// Resolves the public keys that the operator gave in place of the provider's.
+    fn public_keys(&self, trigger: &Trigger) -> Result<Vec<String>, String> {
+        let sealed = |name: &str| self.log.state().sealed(name);
+        let resolve = |reference| {
+            let key = self.vault.resolve(reference, &sealed).map_err(|error| error.to_string())?;
+            Ok(String::from_utf8_lossy(key.expose()).into_owned())
+        };
+        trigger.public_keys.iter().map(resolve).collect()
     }
 
     /// Tells whether a trigger has a secret. One that cannot be read is there all the same.

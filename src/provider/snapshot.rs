@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::connector::{Reply, Signer, Verifier};
+use crate::connector::{Credentials, Reply, Signer, Verifier};
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::flow::TokenBucket;
 
@@ -55,8 +55,8 @@ pub struct Fixed {
     pub ack_deadline: Duration,
     /// The trigger's own limit, counted after verification.
     pub bucket: Option<TokenBucket>,
-    /// Header names, lower case, whose values are not stored.
-    pub credential_headers: Vec<String>,
+    /// Where values stand that are not stored.
+    pub credentials: Credentials,
     /// The payload's schema name.
     pub schema: String,
     /// Bounds the audit of rejections.

@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::Error;
-use super::mac::TAG_BYTES_MAX;
 
 /// An encoding of bytes as text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,18 +19,24 @@ pub enum Encoding {
     Base64,
     /// RFC 4648, section 5, without padding.
     Base64Url,
+    /// The bytes are the text: tokens.
+    Text,
 }
 
 impl Encoding {
-    /// Decodes a signature into `buffer` and returns its bytes, or nothing if the text is not the
-    /// canonical form of at most as many bytes as the longest tag has.
-    pub fn decode<'b>(self, text: &[u8], buffer: &'b mut [u8; TAG_BYTES_MAX]) -> Option<&'b [u8]> {
-        let len = match self {
-            Encoding::Hex => unhex(text, buffer)?,
-            Encoding::Base64 => STANDARD.decode_slice(text, buffer).ok()?,
-            Encoding::Base64Url => URL_SAFE_NO_PAD.decode_slice(text, buffer).ok()?,
+    /// Decodes a signature, or returns nothing if the text is not the canonical form of 1 to
+    /// `bytes_max` bytes.
+    pub fn decode(self, text: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+        if text.len() > bytes_max.saturating_mul(2) {
+            return None;
+        }
+        let bytes = match self {
+            Encoding::Hex => unhex(text)?,
+            Encoding::Base64 => STANDARD.decode(text).ok()?,
+            Encoding::Base64Url => URL_SAFE_NO_PAD.decode(text).ok()?,
+            Encoding::Text => text.to_vec(),
         };
-        Some(&buffer[..len])
+        (1..=bytes_max).contains(&bytes.len()).then_some(bytes)
     }
 
     /// Writes bytes as text.
@@ -40,6 +45,7 @@ impl Encoding {
             Encoding::Hex => hex(bytes),
             Encoding::Base64 => STANDARD.encode(bytes),
             Encoding::Base64Url => URL_SAFE_NO_PAD.encode(bytes),
+            Encoding::Text => String::from_utf8_lossy(bytes).into_owned(),
         }
     }
 }
@@ -52,9 +58,12 @@ impl FromStr for Encoding {
             "hex" => Ok(Encoding::Hex),
             "base64" => Ok(Encoding::Base64),
             "base64url" => Ok(Encoding::Base64Url),
-            _ => {
-                Err(Error::Word { what: "encoding", text: text.to_owned(), known: "hex, base64, base64url" })
-            }
+            "text" => Ok(Encoding::Text),
+            _ => Err(Error::Word {
+                what: "encoding",
+                text: text.to_owned(),
+                known: "hex, base64, base64url, text",
+            }),
         }
     }
 }
@@ -65,6 +74,7 @@ impl fmt::Display for Encoding {
             Encoding::Hex => "hex",
             Encoding::Base64 => "base64",
             Encoding::Base64Url => "base64url",
+            Encoding::Text => "text",
         })
     }
 }
@@ -76,17 +86,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// Reads hex of either case into `buffer`; returns the number of bytes.
-pub(super) fn unhex(text: &[u8], buffer: &mut [u8]) -> Option<usize> {
+/// Reads hex of either case.
+pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_chunks::<2>();
-    if !rest.is_empty() || pairs.len() > buffer.len() {
-        return None;
-    }
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    for ([high, low], slot) in pairs.iter().zip(buffer) {
-        *slot = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(pairs.len())
+    let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
 }
 
 #[cfg(test)]
@@ -94,11 +99,7 @@ mod tests {
     use super::*;
 
     fn check(encoding: Encoding, text: &str, expected: Option<&[u8]>) {
-        assert_eq!(
-            encoding.decode(text.as_bytes(), &mut [0; TAG_BYTES_MAX]),
-            expected,
-            "{encoding} {text:?}"
-        );
+        assert_eq!(encoding.decode(text.as_bytes(), 64).as_deref(), expected, "{encoding} {text:?}");
     }
 
     #[test]

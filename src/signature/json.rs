@@ -9,13 +9,26 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Pointer;
+use super::location::ANY_CHILD;
 
 /// Longest value that is taken out of a body, in bytes; what is longer counts as absent. Kinds, ids
 /// and challenges are far shorter, and a longer limit would let a sender choose how much is kept.
 pub const VALUE_BYTES_MAX: usize = 8 * 1024;
+/// Longest value that is taken out of a body because it is signed itself, in bytes. Messages of Amazon
+/// SNS, the longest such values, have a quarter of it.
+pub const SIGNED_VALUE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Whole numbers up to here are exact in a JSON number that is written with a fraction or exponent.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// What stands at a wanted pointer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Extract {
+    /// One value, as text.
+    Text(String),
+    /// An object or an array, of which no more is kept.
+    Composite,
+}
 
 /// The wanted pointers as a tree; node 0 is the whole document.
 #[derive(Debug, Clone)]
@@ -23,8 +36,8 @@ pub(super) struct Tree(Vec<Node>);
 
 #[derive(Debug, Clone, Default)]
 struct Node {
-    /// Where the value goes, if it is wanted itself.
-    slot: Option<usize>,
+    /// Where the value goes, if it is wanted itself, and its greatest length in bytes.
+    slot: Option<(usize, usize)>,
     /// Keys or array indexes on the way to wanted values.
     children: Vec<(String, usize)>,
 }
@@ -36,10 +49,11 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Wants the value at a pointer for the given slot.
-    pub(super) fn want(&mut self, pointer: &Pointer, slot: usize) {
+    /// Wants the value at a pointer for the given slot, if it has no more than `bytes_max` bytes.
+    pub(super) fn want(&mut self, pointer: &Pointer, slot: usize, bytes_max: usize) {
         let leaf = pointer.tokens().iter().fold(0, |node, token| self.child(node, token));
-        self.0[leaf].slot = Some(slot);
+        let known = self.0[leaf].slot.map_or(0, |(_, known)| known);
+        self.0[leaf].slot = Some((slot, bytes_max.max(known)));
     }
 
     fn child(&mut self, node: usize, token: &str) -> usize {
@@ -58,7 +72,7 @@ impl Tree {
     }
 
     /// Fills the wanted values in; a body that is not JSON has none.
-    pub(super) fn extract(&self, body: &[u8], out: &mut [Option<String>]) {
+    pub(super) fn extract(&self, body: &[u8], out: &mut [Option<Extract>]) {
         let mut json = serde_json::Deserializer::from_slice(body);
         let seed = Seed { tree: self, node: 0, out };
         if seed.deserialize(&mut json).and_then(|()| json.end()).is_err() {
@@ -66,8 +80,8 @@ impl Tree {
         }
     }
 
-    fn clear(&self, node: usize, out: &mut [Option<String>]) {
-        if let Some(slot) = self.0[node].slot {
+    fn clear(&self, node: usize, out: &mut [Option<Extract>]) {
+        if let Some((slot, _)) = self.0[node].slot {
             out[slot] = None;
         }
         for (_, child) in &self.0[node].children {
@@ -79,15 +93,21 @@ impl Tree {
 struct Seed<'t, 'o> {
     tree: &'t Tree,
     node: usize,
-    out: &'o mut [Option<String>],
+    out: &'o mut [Option<Extract>],
 }
 
 impl Seed<'_, '_> {
     fn keep(self, value: impl AsRef<str> + Into<String>) {
-        if let Some(slot) = self.tree.0[self.node].slot
-            && value.as_ref().len() <= VALUE_BYTES_MAX
+        if let Some((slot, bytes_max)) = self.tree.0[self.node].slot
+            && value.as_ref().len() <= bytes_max
         {
-            self.out[slot] = Some(value.into());
+            self.out[slot] = Some(Extract::Text(value.into()));
+        }
+    }
+
+    fn keep_composite(&mut self) {
+        if let Some((slot, _)) = self.tree.0[self.node].slot {
+            self.out[slot] = Some(Extract::Composite);
         }
     }
 
@@ -145,22 +165,27 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        self.keep_composite();
         let tree = self.tree;
         let children = &tree.0[self.node].children;
-        while let Some(child) = map.next_key_seed(Key(children))? {
+        let mut is_first = true;
+        while let Some(child) = map.next_key_seed(Key { children, is_first })? {
             match child {
                 Some(child) => map.next_value_seed(self.below(child))?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
+            is_first = false;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        self.keep_composite();
         let tree = self.tree;
         let children = &tree.0[self.node].children;
         for index in 0_usize.. {
-            let wanted = children.iter().find(|(key, _)| key.parse() == Ok(index));
+            let is = |key: &str| key.parse() == Ok(index) || index == 0 && key == ANY_CHILD;
+            let wanted = children.iter().find(|(key, _)| is(key));
             let more = match wanted {
                 Some((_, child)) => seq.next_element_seed(self.below(*child))?.is_some(),
                 None => seq.next_element::<IgnoredAny>()?.is_some(),
@@ -174,7 +199,10 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 }
 
 /// Looks a key up without keeping it.
-struct Key<'t>(&'t [(String, usize)]);
+struct Key<'t> {
+    children: &'t [(String, usize)],
+    is_first: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Option<usize>;
@@ -192,7 +220,8 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().find(|(name, _)| name == key).map(|(_, child)| *child))
+        let is = |name: &str| name == key || self.is_first && name == ANY_CHILD;
+        Ok(self.children.iter().find(|(name, _)| is(name)).map(|(_, child)| *child))
     }
 }
 
@@ -208,11 +237,15 @@ mod tests {
         let mut tree = Tree::default();
         for (slot, pointer) in pointers.iter().enumerate() {
             let Ok(Location::Json(pointer)) = format!("json:{pointer}").parse() else { panic!("{pointer}") };
-            tree.want(&pointer, slot);
+            tree.want(&pointer, slot, VALUE_BYTES_MAX);
         }
         let mut out = vec![None; pointers.len()];
         tree.extract(body.as_bytes(), &mut out);
-        out
+        let text = |value| match value {
+            Some(Extract::Text(text)) => Some(text),
+            Some(Extract::Composite) | None => None,
+        };
+        out.into_iter().map(text).collect()
     }
 
     fn check(body: &str, pointer: &str, expected: Option<&str>) {
@@ -230,6 +263,8 @@ mod tests {
         check(body, "/yes", Some("true"));
         check(body, "/event/type", Some("x"));
         check(body, "/event/list/1/id", Some("second"));
+        check(body, "/event/list/*/id", Some("first"));
+        check(r#"{"only": {"id": 3}}"#, "/*/id", Some("3"));
         for absent in ["/nil", "/event", "/event/list", "/event/list/2/id", "/type/x", "/none"] {
             check(body, absent, None);
         }

@@ -1,9 +1,15 @@
-//! Where in a request a value stands: `header:Name`, `query:name`, `form:name`, `json:/pointer`.
+//! Where in a request a value stands: `header:Name`, `query:name`, `form:name`, `json:/pointer`,
+//! `item:/pointer` of a batch's element, `claim:name` of a JWT, `body`.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde_json::Value;
+
 use super::Error;
+
+/// The token of a pointer that stands for the first child.
+pub(super) const ANY_CHILD: &str = "*";
 
 /// A place in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +22,15 @@ pub enum Location {
     Form(String),
     /// A value of a JSON body.
     Json(Pointer),
+    /// A value of one element of a batch.
+    Item(Pointer),
+    /// A claim of the JWT that is the proof.
+    Claim(Pointer),
+    /// The whole body.
+    Body,
 }
 
-/// A JSON pointer (RFC 6901).
+/// A JSON pointer (RFC 6901); a token `*` stands for the first child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointer(Vec<String>);
 
@@ -27,6 +39,36 @@ impl Pointer {
     pub fn tokens(&self) -> &[String] {
         &self.0
     }
+
+    /// Returns the value of a document that the pointer leads to.
+    pub fn of<'v>(&self, document: &'v Value) -> Option<&'v Value> {
+        self.0.iter().try_fold(document, |value, token| match value {
+            Value::Object(map) if token == ANY_CHILD => map.values().next(),
+            Value::Object(map) => map.get(token),
+            Value::Array(list) if token == ANY_CHILD => list.first(),
+            Value::Array(list) => list.get(token.parse::<usize>().ok()?),
+            _ => None,
+        })
+    }
+}
+
+impl FromStr for Pointer {
+    type Err = Error;
+
+    /// Reads a pointer; empty text leads to the whole document.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        let path = text.strip_prefix('/').ok_or_else(|| Error::Location(text.to_owned()))?;
+        Ok(Self(path.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect()))
+    }
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|token| write!(f, "/{}", token.replace('~', "~0").replace('/', "~1")))
+    }
 }
 
 impl FromStr for Location {
@@ -34,6 +76,9 @@ impl FromStr for Location {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = || Error::Location(text.to_owned());
+        if text == "body" {
+            return Ok(Location::Body);
+        }
         let (place, name) = text.split_once(':').ok_or_else(bad)?;
         if name.is_empty() {
             return Err(bad());
@@ -42,11 +87,10 @@ impl FromStr for Location {
             "header" if is_token(name) => Ok(Location::Header(name.to_ascii_lowercase())),
             "query" => Ok(Location::Query(name.to_owned())),
             "form" => Ok(Location::Form(name.to_owned())),
-            "json" => {
-                let path = name.strip_prefix('/').ok_or_else(bad)?;
-                let tokens = path.split('/').map(|token| token.replace("~1", "/").replace("~0", "~"));
-                Ok(Location::Json(Pointer(tokens.collect())))
-            }
+            "json" => Ok(Location::Json(name.parse()?)),
+            "item" => Ok(Location::Item(name.parse()?)),
+            "claim" if name.starts_with('/') => Ok(Location::Claim(name.parse()?)),
+            "claim" => Ok(Location::Claim(Pointer(vec![name.to_owned()]))),
             _ => Err(bad()),
         }
     }
@@ -64,7 +108,10 @@ impl fmt::Display for Location {
             Location::Header(name) => write!(f, "header {name}"),
             Location::Query(name) => write!(f, "query parameter {name}"),
             Location::Form(name) => write!(f, "form field {name}"),
-            Location::Json(pointer) => write!(f, "body field /{}", pointer.0.join("/")),
+            Location::Json(pointer) => write!(f, "body field {pointer}"),
+            Location::Item(pointer) => write!(f, "field {pointer} of an item"),
+            Location::Claim(pointer) => write!(f, "claim {pointer}"),
+            Location::Body => f.write_str("the body"),
         }
     }
 }
@@ -82,12 +129,17 @@ mod tests {
         assert_eq!("form:command".parse(), Ok(Location::Form("command".into())));
         assert_eq!("json:/event/type".parse(), Ok(json(&["event", "type"])));
         assert_eq!("json:/a~1b/m~0n".parse(), Ok(json(&["a/b", "m~n"])));
+        assert_eq!("body".parse(), Ok(Location::Body));
+        let pointer = |tokens: &[&str]| Pointer(tokens.iter().map(ToString::to_string).collect());
+        assert_eq!("item:/a/*".parse(), Ok(Location::Item(pointer(&["a", "*"]))));
+        assert_eq!("claim:http://a/b".parse(), Ok(Location::Claim(pointer(&["http://a/b"]))));
+        assert_eq!("claim:/a/b".parse(), Ok(Location::Claim(pointer(&["a", "b"]))));
     }
 
     #[test]
     fn what_is_no_location_is_refused() {
         for bad in ["", "header", "header:", "header:a b", "json:event", "cookie:x", "X-Sig"] {
-            assert_eq!(bad.parse::<Location>(), Err(Error::Location(bad.into())));
+            assert!(matches!(bad.parse::<Location>(), Err(Error::Location(_))), "{bad}");
         }
     }
 }

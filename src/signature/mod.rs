@@ -2,44 +2,63 @@
 //!
 //! A [`Scheme`] is compiled from the data of a catalogue entry and says where a proof stands
 //! ([`Location`]), how its text is read ([`Syntax`]), what it covers ([`Template`]) and how it is
-//! computed ([`Key`]). Each of these is one file. The same scheme verifies what comes in and signs
-//! what goes out, so that the two cannot drift apart.
+//! computed ([`Algorithm`], [`Key`]). Each of these is one file. The same scheme verifies what comes in
+//! and signs what goes out, so that the two cannot drift apart.
 //!
-//! This module knows no catalogue, no network and no clock, and keeps no secret beyond the key
-//! state that an HMAC needs.
+//! This module knows no catalogue, no network and no clock, and keeps no secret that a scheme does not
+//! compute with.
 
+mod algorithm;
 mod encoding;
 mod form;
+mod hash;
+mod items;
 mod json;
+pub(crate) mod json_text;
+mod jwt;
+mod key;
 mod location;
-mod mac;
+mod multipart;
 mod pipe;
+mod private_key;
 mod problem;
+mod public_key;
 mod scheme;
+mod sign;
 mod syntax;
 mod template;
 mod time;
 mod values;
 mod verify;
 
+pub use algorithm::Algorithm;
 pub use encoding::Encoding;
-pub use json::VALUE_BYTES_MAX;
+pub use hash::Hash;
+pub use items::{ITEMS_MAX, items};
+pub use json::{SIGNED_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
+pub use jwt::Alg;
+pub use key::Key;
 pub use location::{Location, Pointer};
-pub use mac::{Algorithm, Key, Tag};
 pub use pipe::Filter;
+pub use private_key::PrivateKey;
 pub use problem::{KeyError, Problem};
-pub use scheme::{Scheme, Text};
+pub use public_key::{PublicKey, Scheme as PublicScheme};
+pub use scheme::{BindText, Scheme, SigningKey, Text};
+pub use sign::{PROOF_MARK, Signed, with_query};
 pub use syntax::{Field, Syntax};
 pub use template::{Context, Template};
 pub use time::Unit;
-pub use values::{Fields, Found, Request, Slot, Values};
+pub use values::{Fields, Found, Named, Request, Slot, Values};
 pub use verify::{Proof, Window};
 
 /// Text of a catalogue entry that does not say what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A location that is none of `header:`, `query:`, `form:` and `json:/`.
-    #[error("location {0:?} is none of header:NAME, query:NAME, form:NAME, json:/POINTER")]
+    /// A location that is none of those that there are.
+    #[error(
+        "location {0:?} is none of header:NAME, query:NAME, form:NAME, json:/POINTER, item:/POINTER, \
+         claim:NAME, body"
+    )]
     Location(String),
     /// A template whose braces or brackets do not match, or that names an unknown placeholder.
     #[error("template {text:?}: {what}")]

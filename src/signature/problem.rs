@@ -29,12 +29,19 @@ pub enum Problem {
     },
     /// There is no key to verify with.
     NoKey,
+    /// The request names no public key of the provider that may be fetched.
+    NoPublicKey,
     /// No key yields the signature.
     Mismatch {
         /// Where the signature stood.
         place: String,
         /// How many keys were tried.
         keys: usize,
+    },
+    /// The signature is good, but made for another request.
+    Unbound {
+        /// What in it differs from the request.
+        place: String,
     },
     /// The signature is good, but too far from now.
     OutOfWindow {
@@ -50,8 +57,12 @@ impl Problem {
     pub fn reason(&self) -> RejectReason {
         match self {
             Problem::Missing { .. } => RejectReason::MissingHeader,
-            Problem::Conflict { .. } | Problem::Malformed { .. } => RejectReason::InvalidHeader,
-            Problem::NoKey | Problem::Mismatch { .. } => RejectReason::InvalidSignature,
+            Problem::Conflict { .. } | Problem::Malformed { .. } | Problem::NoPublicKey => {
+                RejectReason::InvalidHeader
+            }
+            Problem::NoKey | Problem::Mismatch { .. } | Problem::Unbound { .. } => {
+                RejectReason::InvalidSignature
+            }
             Problem::OutOfWindow { .. } => RejectReason::TimestampOutOfWindow,
         }
     }
@@ -66,6 +77,9 @@ impl fmt::Display for Problem {
             }
             Problem::Malformed { place, form } => write!(f, "{place} has another form; expected {form}"),
             Problem::NoKey => f.write_str("the trigger has no secret yet, so nothing can be verified"),
+            Problem::NoPublicKey => {
+                f.write_str("the request names no public key of the provider that may be fetched")
+            }
             Problem::Mismatch { place, keys } => {
                 let secrets =
                     if *keys == 1 { "the secret does not yield" } else { "none of the secrets yields" };
@@ -73,6 +87,9 @@ impl fmt::Display for Problem {
                     f,
                     "{secrets} the signature in {place}: wrong secret, or the body was changed on the way"
                 )
+            }
+            Problem::Unbound { place } => {
+                write!(f, "the signature is good, but {place} is not what this request, or the trigger, has")
             }
             Problem::OutOfWindow { ahead_s, tolerance_s } => {
                 let side = if *ahead_s < 0 { "behind" } else { "ahead of" };

@@ -1,13 +1,15 @@
-//! A signature scheme: where the proof stands, what it covers, how it is computed. Here it is compiled,
-//! and signs; verifying is the next file's.
+//! A signature scheme: where the proof stands, what it covers, how it is computed. Here it is compiled;
+//! verifying and signing are files of their own.
 
-use std::borrow::Cow;
+use zeroize::Zeroizing;
 
+use super::jwt::Alg;
+use super::key::{Key, Material};
+use super::private_key::PrivateKey;
+use super::public_key::PublicKey;
 use super::{
-    Algorithm, Context, Encoding, Error, Fields, Filter, Key, KeyError, Location, Request, Slot, Syntax,
-    Template, Unit, Values,
+    Algorithm, Encoding, Error, Fields, Filter, KeyError, Location, Slot, Syntax, Template, Unit, Values,
 };
-use crate::event::{Header, Timestamp};
 
 /// The text of a scheme, as a catalogue entry has it.
 #[derive(Debug, Clone, Default)]
@@ -20,10 +22,12 @@ pub struct Text<'a> {
     pub list: Option<&'a str>,
     /// Algorithm's name; default `hmac-sha256`.
     pub alg: Option<&'a str>,
-    /// Encoding of the signature; default `hex`.
+    /// Accepted algorithms of tokens.
+    pub algs: Vec<&'a str>,
+    /// Encoding of the signature; default `hex`, for tokens `text`.
     pub encoding: Option<&'a str>,
-    /// Template of what is signed; default `{body}`.
-    pub content: Option<&'a str>,
+    /// Templates of what is signed, any of which may match; none means `{body}`, for tokens `{secret}`.
+    pub content: Vec<&'a str>,
     /// Pipe from the secret to the key's bytes; default none.
     pub key: Option<&'a str>,
     /// Location of the signed time, where it is not in the proof's text.
@@ -32,6 +36,69 @@ pub struct Text<'a> {
     pub unit: Option<&'a str>,
     /// Locations of the delivery's id; the first one that has a value counts.
     pub id: Vec<&'a str>,
+    /// What must be equal beside the proof.
+    pub binds: Vec<BindText<'a>>,
+    /// Whether each element of a batch carries a proof of its own.
+    pub each: bool,
+    /// Whether the proof covers the body, where that does not follow from the rest.
+    pub covers_body: Option<bool>,
+}
+
+/// The text of an equality that must hold beside the proof.
+#[derive(Debug, Clone, Default)]
+pub struct BindText<'a> {
+    /// Location of the value.
+    pub at: &'a str,
+    /// Template of what it must be.
+    pub equals: &'a str,
+    /// For which bodies it is not asked: `form`, or `empty`, and then the value must be absent.
+    pub unless: Option<&'a str>,
+}
+
+/// An equality that must hold beside the proof.
+#[derive(Debug, Clone)]
+pub(super) struct Bind {
+    pub(super) at: Slot,
+    pub(super) equals: Template,
+    unless: Option<Unless>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unless {
+    Form,
+    Empty,
+}
+
+impl Bind {
+    fn new(text: &BindText<'_>, fields: &mut Fields) -> Result<Self, Error> {
+        let unless = match text.unless {
+            None => None,
+            Some("form") => Some(Unless::Form),
+            Some("empty") => Some(Unless::Empty),
+            Some(other) => {
+                return Err(Error::Word { what: "unless", text: other.to_owned(), known: "form, empty" });
+            }
+        };
+        let at = fields.want_signed(text.at.parse()?);
+        Ok(Self { at, equals: Template::signed(text.equals, fields)?, unless })
+    }
+
+    /// Tells whether the equality is asked of a request.
+    pub(super) fn applies(&self, values: &Values<'_>) -> bool {
+        let request = values.request();
+        match self.unless {
+            None => true,
+            Some(Unless::Form) => !request.is_form(),
+            Some(Unless::Empty) => !request.body.is_empty(),
+        }
+    }
+
+    /// Tells whether the value must not be there: it was made for a body, and there is none.
+    pub(super) fn forbids(&self, values: &Values<'_>) -> bool {
+        self.unless == Some(Unless::Empty)
+            && values.request().body.is_empty()
+            && values.get(self.at).is_some()
+    }
 }
 
 /// A compiled scheme.
@@ -39,13 +106,17 @@ pub struct Text<'a> {
 pub struct Scheme {
     pub(super) sigs: Vec<Slot>,
     pub(super) syntax: Syntax,
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
+    pub(super) algs: Vec<Alg>,
     pub(super) encoding: Encoding,
-    pub(super) content: Template,
+    pub(super) contents: Vec<Template>,
     key: Vec<Filter>,
     pub(super) timestamp: Option<Slot>,
     pub(super) unit: Unit,
     pub(super) ids: Vec<Slot>,
+    pub(super) binds: Vec<Bind>,
+    each: bool,
+    covers_body: bool,
 }
 
 impl Scheme {
@@ -58,84 +129,191 @@ impl Scheme {
         if text.sig.is_empty() {
             return Err(Error::Location(String::new()));
         }
-        let mut slot = |location: &str| Ok(fields.want(location.parse()?));
+        let algorithm = text.alg.map_or(Ok(Algorithm::default()), str::parse)?;
+        let default = if algorithm == Algorithm::Token { "{secret}" } else { "{body}" };
+        let content = if text.content.is_empty() { &[default][..] } else { &text.content[..] };
+        let contents: Vec<Template> =
+            content.iter().map(|text| Template::signed(text, fields)).collect::<Result<_, Error>>()?;
+        let mut slot = |location: &str| Ok(fields.want_signed(location.parse()?));
         let sigs = text.sig.iter().map(|location| slot(location)).collect::<Result<_, Error>>()?;
         let ids = text.id.iter().map(|location| slot(location)).collect::<Result<_, Error>>()?;
         let timestamp = text.timestamp.map(slot).transpose()?;
-        let scheme = Self {
+        let binds = text.binds.iter().map(|text| Bind::new(text, fields)).collect::<Result<_, Error>>()?;
+        let mut scheme = Self {
             sigs,
             syntax: Syntax::new(&text.syntax, text.list)?,
-            algorithm: text.alg.map_or(Ok(Algorithm::default()), str::parse)?,
-            encoding: text.encoding.map_or(Ok(Encoding::default()), str::parse)?,
-            content: Template::new(text.content.unwrap_or("{body}"), fields)?,
+            algorithm,
+            algs: text.algs.iter().map(|alg| alg.parse()).collect::<Result<_, Error>>()?,
+            encoding: text.encoding.map_or(Ok(algorithm.encoding()), str::parse)?,
+            contents,
             key: Filter::pipe(text.key.unwrap_or_default())?,
             timestamp,
             unit: text.unit.map_or(Ok(Unit::default()), str::parse)?,
             ids,
+            binds,
+            each: text.each,
+            covers_body: false,
         };
-        if scheme.has_unsigned_timestamp(fields) {
-            return Err(Error::Template {
-                text: text.content.unwrap_or("{body}").to_owned(),
-                what: "the timestamp is not part of it, so anybody could renew it".to_owned(),
-            });
+        if matches!(fields.location(scheme.sigs[0]), Location::Header(name) if name == "authorization") {
+            scheme.syntax.ignore_case_of_first_word();
         }
+        scheme.covers_body = text.covers_body.unwrap_or_else(|| scheme.derive_covers_body(fields));
+        scheme.check(content[0], fields)?;
         Ok(scheme)
     }
 
-    fn has_unsigned_timestamp(&self, fields: &Fields) -> bool {
-        let in_body =
-            self.timestamp.is_some_and(|slot| in_body(fields.location(slot)) && self.content.covers_body());
-        let has = self.timestamp.is_some() || self.syntax.has_timestamp();
-        has && !in_body && !self.content.covers_timestamp()
+    /// Holds what would make the scheme worthless.
+    fn check(&self, content: &str, fields: &Fields) -> Result<(), Error> {
+        let wrong = |what: &str| Err(Error::Template { text: content.to_owned(), what: what.to_owned() });
+        if self.has_unsigned_timestamp(fields) {
+            return wrong("the timestamp is not part of it, so anybody could renew it");
+        }
+        let needs_secret = matches!(self.algorithm, Algorithm::Digest(_) | Algorithm::Token);
+        if needs_secret && !self.contents.iter().all(Template::covers_secret) {
+            return wrong("the secret is not part of it, so anybody could make the proof");
+        }
+        if self.algorithm == Algorithm::Jwt && self.algs.is_empty() {
+            return wrong("`algs` must say which algorithms of tokens are accepted");
+        }
+        Ok(())
     }
 
-    /// Prepares a key of a secret.
+    fn derive_covers_body(&self, fields: &Fields) -> bool {
+        let is_token = self.algorithm == Algorithm::Jwt;
+        if is_token && self.sigs.iter().all(|slot| *fields.location(*slot) == Location::Body) {
+            return true;
+        }
+        let is_proven = |slot: Slot| match fields.location(slot) {
+            Location::Claim(_) => true,
+            Location::Query(_) => self.contents.iter().all(Template::covers_query),
+            _ => self.contents.iter().all(|content| content.slots().any(|signed| signed == slot)),
+        };
+        let is_bound = self.binds.iter().any(|bind| bind.equals.covers_body() && is_proven(bind.at));
+        is_bound || !is_token && self.contents.iter().all(Template::covers_body)
+    }
+
+    fn has_unsigned_timestamp(&self, fields: &Fields) -> bool {
+        let Some(slot) = self.timestamp else {
+            return self.syntax.has_timestamp() && !self.contents.iter().all(Template::covers_timestamp);
+        };
+        let location = fields.location(slot);
+        let is_covered = |content: &Template| {
+            content.covers_timestamp()
+                || content.slots().any(|signed| signed == slot)
+                || in_body(location) && content.covers_body()
+        };
+        !matches!(location, Location::Claim(_)) && !self.contents.iter().all(is_covered)
+    }
+
+    /// Prepares a key of a secret. Where the provider signs with a private key, the secret is its public
+    /// one.
     ///
     /// # Errors
     ///
     /// If the secret protects nothing, or does not have the form that the scheme needs.
     pub fn key(&self, secret: &[u8]) -> Result<Key, KeyError> {
+        let bytes = self.key_bytes(secret)?;
+        let key = Key::new(self.algorithm, &self.algs, &bytes)?;
+        Ok(Key { secret: self.secret_of(&bytes), ..key })
+    }
+
+    /// Returns the bytes of the key that a secret stands for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`key`](Self::key).
+    pub fn key_bytes(&self, secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         if secret.iter().all(|b| *b == 0 || b.is_ascii_whitespace()) {
             return Err(KeyError::Blank);
         }
-        let key = Filter::apply_all(&self.key, secret).ok_or(KeyError::Form)?;
+        let is_public = self.takes_public_key() && PublicKey::is_self_describing(secret);
+        let pipe = if is_public { &[][..] } else { &self.key[..] };
+        let key = Filter::apply_all(pipe, secret).ok_or(KeyError::Form)?;
         // An HMAC pads its key with NUL, so that a key of NUL is the empty key.
-        if key.iter().all(|b| *b == 0) { Err(KeyError::Blank) } else { Ok(Key::new(self.algorithm, &key)) }
+        if key.iter().all(|b| *b == 0) { Err(KeyError::Blank) } else { Ok(Zeroizing::new(key.into_owned())) }
     }
 
     /// Prepares a key of bytes that did not go through the scheme's key pipe, to find out how a
     /// signature was made that does not verify.
-    pub fn key_of_bytes(&self, bytes: &[u8]) -> Key {
-        Key::new(self.algorithm, bytes)
+    pub fn key_of_bytes(&self, bytes: &[u8]) -> Option<Key> {
+        let key = Key::new(self.algorithm, &self.algs, bytes).ok()?;
+        Some(Key { secret: self.secret_of(bytes), ..key })
+    }
+
+    /// Takes one of the provider's public keys; `secret` is the operator's value that is signed with the
+    /// content, where there is one. Nothing comes of a key that does not fit the scheme.
+    pub fn key_of_public(&self, key: &PublicKey, secret: Option<&[u8]>) -> Option<Key> {
+        let key = Key::of_public(self.algorithm, &self.algs, key)?;
+        Some(Key { secret: secret.and_then(|secret| self.secret_of(secret)), ..key })
+    }
+
+    fn secret_of(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.needs_secret().then(|| Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// Tells whether what is signed includes the secret.
+    pub fn needs_secret(&self) -> bool {
+        self.contents.iter().any(Template::covers_secret)
+    }
+
+    /// Tells whether the provider signs with a private key, or may.
+    pub fn takes_public_key(&self) -> bool {
+        self.private_scheme().is_some()
+    }
+
+    /// Returns how a private key signs, where the provider signs with one.
+    pub fn private_scheme(&self) -> Option<super::public_key::Scheme> {
+        self.algorithm.public().or_else(|| self.algs.iter().find_map(|alg| alg.public()))
+    }
+
+    /// Tells whether whoever sees the proof once can send other requests with it.
+    pub fn is_bearer(&self) -> bool {
+        self.algorithm == Algorithm::Token
+    }
+
+    /// Tells whether each element of a batch carries a proof of its own.
+    pub fn is_each(&self) -> bool {
+        self.each
+    }
+
+    /// Returns where the proof may stand.
+    pub fn places<'f>(&self, fields: &'f Fields) -> impl Iterator<Item = &'f Location> {
+        self.sigs.iter().map(|slot| fields.location(*slot))
     }
 
     /// Tells whether the proof covers the body.
     pub fn covers_body(&self) -> bool {
-        self.content.covers_body()
+        self.covers_body
     }
 
     /// Tells whether the proof covers the delivery's id.
     pub fn covers_id(&self) -> bool {
-        self.content.covers_id()
+        self.contents.iter().any(Template::covers_id)
     }
 
-    /// Returns the delivery's id where it is part of what is signed. Where it is not, it is not looked
-    /// for, so that the body of a request that may be forged is not parsed.
-    pub(super) fn signed_id<'v>(&self, values: &'v Values<'_>) -> Option<Cow<'v, [u8]>> {
-        self.ids.iter().filter(|_| self.content.covers_id()).find_map(|slot| values.get(*slot))
+    /// Tells whether the scheme needs the URL under which the provider knows the trigger.
+    pub fn needs_public_url(&self) -> bool {
+        let mut templates = self.contents.iter().chain(self.binds.iter().map(|bind| &bind.equals));
+        templates.any(Template::needs_public_url)
     }
 
     /// Says what the proof's text looks like, such as `sha256=<hex>`.
     pub fn form(&self) -> String {
-        self.syntax.write(&format!("<{}>", self.encoding), "<timestamp>")
+        let signature = match self.algorithm {
+            Algorithm::Jwt => "<token>".to_owned(),
+            Algorithm::Token if self.encoding == Encoding::Text => "<secret>".to_owned(),
+            _ => format!("<{}>", self.encoding),
+        };
+        self.syntax.write(&signature, "<timestamp>", "<id>")
     }
 
     /// Tells whether signing anew also renews the signed time: it does not where there is none, or
     /// where it stands in the body.
     pub fn renews_timestamp(&self, fields: &Fields) -> bool {
-        let in_header =
-            self.timestamp.is_some_and(|slot| matches!(fields.location(slot), Location::Header(_)));
-        in_header || self.syntax.has_timestamp()
+        let renewed = self
+            .timestamp
+            .is_some_and(|slot| matches!(fields.location(slot), Location::Header(_) | Location::Claim(_)));
+        renewed || self.syntax.has_timestamp() || self.algorithm == Algorithm::Jwt
     }
 
     /// Returns the lower-case names of the headers that [`sign`](Self::sign) writes.
@@ -156,93 +334,44 @@ impl Scheme {
         })
     }
 
-    /// Signs a request as the provider would: the exact inverse of [`verify`](Self::verify).
-    ///
-    /// What stands in the request already for the headers that this writes is not looked at.
+    /// Prepares what signs with a shared secret.
     ///
     /// # Errors
     ///
-    /// The name of what the content needs and the request does not have, or of the proof's place if
-    /// that is not a header.
-    pub fn sign(
-        &self,
-        fields: &Fields,
-        key: &Key,
-        request: Request<'_>,
-        now: Timestamp,
-    ) -> Result<Vec<(String, String)>, String> {
-        let time = self.unit.write(now);
-        let replaced = self.signed_headers(fields);
-        let mut headers: Vec<Header> = request.headers.to_vec();
-        headers.retain(|(name, _)| !replaced.contains(&name.as_str()));
-        let mut signed = Vec::new();
-        if let Some(Location::Header(name)) = self.timestamp.map(|slot| fields.location(slot)) {
-            signed.push((name.clone(), time.clone()));
-            headers.push((name.clone(), time.clone().into()));
+    /// As for [`key`](Self::key), and for schemes that sign with a private key.
+    pub fn signing_key(&self, secret: &[u8]) -> Result<SigningKey, KeyError> {
+        let key = self.key(secret)?;
+        if matches!(&key.material, Material::Public(_) | Material::Jwt(super::jwt::JwtKey::Public(_))) {
+            return Err(KeyError::Form);
         }
-        let values = Values::new(fields, Request { headers: &headers, ..request });
-        let id = self.signed_id(&values);
-        let context = Context { values: &values, timestamp: Some(time.as_bytes()), id: id.as_deref() };
-        let mut mac = key.clone();
-        self.content.write(&context, &mut |bytes| mac.update(bytes))?;
-        let signature = self.encoding.encode(mac.finish().as_bytes());
-        match fields.location(self.sigs[0]) {
-            Location::Header(name) => signed.push((name.clone(), self.syntax.write(&signature, &time))),
-            other => return Err(other.to_string()),
-        }
-        Ok(signed)
+        Ok(SigningKey { bytes: self.key_bytes(secret)?, with: SignsWith::Shared(Box::new(key)) })
     }
+
+    /// Prepares what signs with a private key that stands for the provider's; `secret` is the operator's
+    /// value that is signed with the content, where there is one. Nothing comes of a key that does not
+    /// fit the scheme.
+    pub fn private_signing_key(&self, private: PrivateKey, secret: Option<&[u8]>) -> Option<SigningKey> {
+        self.key_of_public(&private.public(), secret)?;
+        let bytes = Zeroizing::new(secret.unwrap_or_default().to_vec());
+        Some(SigningKey { bytes, with: SignsWith::Private(private) })
+    }
+}
+
+/// What signs as the provider does.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    /// The shared key's bytes, or the operator's value that is signed with the content.
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    pub(super) with: SignsWith,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum SignsWith {
+    Shared(Box<Key>),
+    Private(PrivateKey),
 }
 
 /// Tells whether a value is covered with the body that it is part of.
 pub(super) fn in_body(location: &Location) -> bool {
-    matches!(location, Location::Json(_) | Location::Form(_))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &Text<'_>, expected: Result<(), &str>) {
-        match (Scheme::new(text, &mut Fields::default()), expected) {
-            (Ok(_), Ok(())) => {}
-            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
-            (got, _) => panic!("{text:?}: {got:?}"),
-        }
-    }
-
-    #[test]
-    fn a_signed_time_must_be_signed() {
-        let sig = vec!["header:Sig"];
-        let plain = || Text { sig: sig.clone(), ..Text::default() };
-        let timed = || Text { timestamp: Some("header:Time"), ..plain() };
-        check(&plain(), Ok(()));
-        check(&timed(), Err("not part of it"));
-        check(&Text { content: Some("{timestamp}{body}"), ..timed() }, Ok(()));
-        check(&Text { timestamp: Some("json:/time"), ..plain() }, Ok(()));
-        check(&Text { syntax: vec!["{timestamp}:{sig}"], ..plain() }, Err("not part of it"));
-    }
-
-    #[test]
-    fn texts_that_mean_nothing_are_refused() {
-        let sig = vec!["header:Sig"];
-        let plain = || Text { sig: sig.clone(), ..Text::default() };
-        check(&Text::default(), Err("location"));
-        check(&Text { alg: Some("hmac-md5"), ..plain() }, Err("algorithm"));
-        check(&Text { encoding: Some("base32"), ..plain() }, Err("encoding"));
-        check(&Text { unit: Some("h"), ..plain() }, Err("unit"));
-        check(&Text { key: Some("rot13"), ..plain() }, Err("filter"));
-    }
-
-    #[test]
-    fn forms_are_shown_to_operators() {
-        let text = Text {
-            sig: vec!["header:Sig"],
-            syntax: vec!["t={timestamp}", "v1={sig}"],
-            list: Some(","),
-            content: Some("{timestamp}.{body}"),
-            ..Text::default()
-        };
-        assert_eq!(Scheme::new(&text, &mut Fields::default()).unwrap().form(), "t=<timestamp>,v1=<hex>");
-    }
+    matches!(location, Location::Json(_) | Location::Form(_) | Location::Item(_))
 }

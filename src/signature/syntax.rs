@@ -10,6 +10,9 @@ use super::Error;
 /// Placeholders in one pattern.
 const FIELDS_MAX: usize = 4;
 
+/// What proofs that are made here call their key.
+const TEST_KEY_ID: &str = "test";
+
 /// What a placeholder of a syntax stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
@@ -17,6 +20,10 @@ pub enum Field {
     Signature,
     /// `{timestamp}`: the signed time.
     Timestamp,
+    /// `{id}`: the delivery's id.
+    Id,
+    /// `{key_id}`: which of the sender's keys was used.
+    KeyId,
     /// `{_}`: a part that does not matter.
     Ignored,
 }
@@ -26,6 +33,8 @@ impl Field {
         match name {
             "sig" => Some(Field::Signature),
             "timestamp" => Some(Field::Timestamp),
+            "id" => Some(Field::Id),
+            "key_id" => Some(Field::KeyId),
             "_" => Some(Field::Ignored),
             _ => None,
         }
@@ -44,6 +53,7 @@ pub struct Syntax {
     patterns: Vec<Vec<Part>>,
     separator: Option<String>,
     positional: bool,
+    ignores_case: bool,
 }
 
 impl Syntax {
@@ -70,7 +80,13 @@ impl Syntax {
         }
         let bare = |pattern: &Vec<Part>| matches!(pattern[..], [Part::Field(_)]);
         let positional = separator.is_some() && patterns.len() > 1 && patterns.iter().all(bare);
-        Ok(Self { patterns, separator, positional })
+        Ok(Self { patterns, separator, positional, ignores_case: false })
+    }
+
+    /// Reads a pattern's first word in any case: that of an `Authorization` header has none (RFC 9110,
+    /// section 11.1).
+    pub(super) fn ignore_case_of_first_word(&mut self) {
+        self.ignores_case = true;
     }
 
     /// Reads a proof's text and hands out what its placeholders stand for, in the order of the text.
@@ -91,7 +107,7 @@ impl Syntax {
 
     fn read_item<'t>(&self, item: &'t [u8], patterns: &[Vec<Part>], found: &mut impl FnMut(Field, &'t [u8])) {
         for pattern in patterns {
-            if let Some(fields) = match_item(pattern, item) {
+            if let Some(fields) = match_item(pattern, item, self.ignores_case) {
                 fields.into_iter().flatten().for_each(|(field, value)| found(field, value));
                 return;
             }
@@ -104,12 +120,14 @@ impl Syntax {
     }
 
     /// Writes a proof's text: every pattern of a list, else the first one.
-    pub fn write(&self, signature: &str, timestamp: &str) -> String {
+    pub fn write(&self, signature: &str, timestamp: &str, id: &str) -> String {
         let item = |pattern: &Vec<Part>| -> String {
             let text = |part: &Part| match part {
                 Part::Literal(text) => text.clone(),
                 Part::Field(Field::Signature) => signature.to_owned(),
                 Part::Field(Field::Timestamp) => timestamp.to_owned(),
+                Part::Field(Field::Id) => id.to_owned(),
+                Part::Field(Field::KeyId) => TEST_KEY_ID.to_owned(),
                 Part::Field(Field::Ignored) => String::new(),
             };
             pattern.iter().map(text).collect()
@@ -142,13 +160,20 @@ fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
 type Fields<'t> = [Option<(Field, &'t [u8])>; FIELDS_MAX];
 
 /// Matches one item: a placeholder takes what stands before the next literal, the last one all.
-fn match_item<'t>(pattern: &[Part], item: &'t [u8]) -> Option<Fields<'t>> {
+fn match_item<'t>(pattern: &[Part], item: &'t [u8], ignores_case: bool) -> Option<Fields<'t>> {
     let mut fields = Fields::default();
     let mut slots = fields.iter_mut();
     let mut rest = item;
     let mut parts = pattern.iter().peekable();
     while let Some(part) = parts.next() {
         match part {
+            Part::Literal(text) if ignores_case && rest.len() == item.len() => {
+                let (word, after) = rest.split_at_checked(text.len())?;
+                if !word.eq_ignore_ascii_case(text.as_bytes()) {
+                    return None;
+                }
+                rest = after;
+            }
             Part::Literal(text) => rest = rest.strip_prefix(text.as_bytes())?,
             Part::Field(field) => {
                 let end = match parts.peek() {
@@ -181,7 +206,8 @@ fn pattern(text: &str) -> Result<Vec<Part>, Error> {
             break;
         }
         let (name, after) = more.split_once('}').ok_or_else(|| bad("a brace is not closed"))?;
-        let field = Field::named(name).ok_or_else(|| bad("placeholders are {sig}, {timestamp} and {_}"))?;
+        let field = Field::named(name)
+            .ok_or_else(|| bad("placeholders are {sig}, {timestamp}, {id}, {key_id} and {_}"))?;
         parts.push(Part::Field(field));
         rest = after;
     }
@@ -273,7 +299,7 @@ mod tests {
             ] {
                 let syntax = Syntax::new(patterns, separator).unwrap();
                 let mut found = Vec::new();
-                let text = syntax.write(&sig, &time);
+                let text = syntax.write(&sig, &time, "");
                 syntax.read(text.as_bytes(), |field, value| found.push((field, value.to_vec())));
                 prop_assert_eq!(found, [(TIME, time.clone().into_bytes()), (SIG, sig.clone().into_bytes())]);
             }

@@ -1,13 +1,18 @@
 //! Templates: text with placeholders that stand for parts of a request.
 //!
-//! `{body} {timestamp} {id} {url} {path} {method}` and any location, each with filters behind it:
-//! `{header:X-Host|lower}`. What stands in brackets is left out as a whole when a value in it is
-//! absent or empty: `{header:X-GitHub-Event}[.{json:/action}]`. A brace or bracket that is meant
+//! `{body} {timestamp} {id} {key_id} {url} {host} {path} {target} {query} {query.sorted} {method}
+//! {form.sorted} {secret} {secret:name} {headers:X-Signed-Headers}` and any location, each with filters
+//! behind it: `{header:X-Host|lower}`. What stands in brackets is left out as a whole when a value in it
+//! is absent or empty: `{header:X-GitHub-Event}[.{json:/action}]`. A brace or bracket that is meant
 //! literally is doubled.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::{Error, Fields, Filter, Location, Slot, Values};
+
+/// Most parts of one template: what a template costs is bounded by it, and by the length of values.
+const PARTS_MAX: usize = 64;
 
 /// A compiled template.
 #[derive(Debug, Clone)]
@@ -22,14 +27,24 @@ enum Part {
     Optional(Vec<Part>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     Body,
     Timestamp,
     Id,
+    KeyId,
     Url,
+    Host,
     Path,
+    Target,
+    Query,
+    SortedQuery,
     Method,
+    SortedForm,
+    Secret,
+    Named(String),
+    /// The headers that the header at the slot lists.
+    Listed(Slot),
     At(Slot),
 }
 
@@ -42,31 +57,77 @@ pub struct Context<'a> {
     pub timestamp: Option<&'a [u8]>,
     /// The delivery's id.
     pub id: Option<&'a [u8]>,
+    /// Which of the sender's keys was used, as it says.
+    pub key_id: Option<&'a [u8]>,
+    /// The secret whose proof is computed.
+    pub secret: Option<&'a [u8]>,
+    /// The key of filters that need one.
+    pub key: Option<&'a [u8]>,
 }
 
 impl<'a> Context<'a> {
-    fn get(&self, source: Source) -> Option<Cow<'a, [u8]>> {
+    /// Fills from the request's values alone.
+    pub fn of(values: &'a Values<'a>) -> Self {
+        Self { values, timestamp: None, id: None, key_id: None, secret: None, key: None }
+    }
+
+    fn get(&self, source: &Source) -> Option<Cow<'a, [u8]>> {
         let request = self.values.request();
+        let owned = |text: String| Cow::Owned(text.into_bytes());
         match source {
             Source::Body => Some(Cow::Borrowed(request.body)),
             Source::Timestamp => self.timestamp.map(Cow::Borrowed),
             Source::Id => self.id.map(Cow::Borrowed),
-            Source::Url => request.registered_url().map(|url| Cow::Owned(url.into_bytes())),
+            Source::KeyId => self.key_id.map(Cow::Borrowed),
+            Source::Url => request.registered_url().map(owned),
+            Source::Host => request.host().map(|host| Cow::Borrowed(host.as_bytes())),
             Source::Path => Some(Cow::Borrowed(request.path().as_bytes())),
+            Source::Target => Some(Cow::Borrowed(request.url.as_bytes())),
+            Source::Query => Some(Cow::Borrowed(request.query().as_bytes())),
+            Source::SortedQuery => Some(owned(request.sorted_query())),
             Source::Method => Some(Cow::Borrowed(request.method.as_bytes())),
-            Source::At(slot) => self.values.get(slot),
+            Source::SortedForm => Some(owned(request.sorted_form())),
+            Source::Secret => self.secret.map(Cow::Borrowed),
+            Source::Named(name) => self.values.secret(name).map(Cow::Borrowed),
+            Source::Listed(slot) => self.listed_headers(*slot).map(Cow::Owned),
+            Source::At(slot) => self.values.get(*slot),
         }
     }
 
-    fn describe(&self, source: Source) -> String {
+    /// Returns the headers that a header lists, `name:value`, in the order of names and joined by semicolons.
+    fn listed_headers(&self, slot: Slot) -> Option<Vec<u8>> {
+        let list = self.values.text(slot)?;
+        let request = self.values.request();
+        let mut out = Vec::new();
+        let names: BTreeSet<_> =
+            list.split([',', ';']).map(|name| name.trim().to_ascii_lowercase()).collect();
+        for name in names {
+            if !out.is_empty() {
+                out.push(b';');
+            }
+            out.extend_from_slice(name.as_bytes());
+            out.push(b':');
+            out.extend_from_slice(request.first_header(&name)?);
+        }
+        Some(out)
+    }
+
+    fn describe(&self, source: &Source) -> String {
         match source {
             Source::Body => "the body".to_owned(),
             Source::Timestamp => "the timestamp".to_owned(),
             Source::Id => "the delivery's id".to_owned(),
-            Source::Url => "the public URL (set server.public_url)".to_owned(),
+            Source::KeyId => "the key's id".to_owned(),
+            Source::Url | Source::Host => "the public URL (set server.public_url)".to_owned(),
             Source::Path => "the path".to_owned(),
+            Source::Target => "path and query".to_owned(),
+            Source::Query | Source::SortedQuery => "the query".to_owned(),
             Source::Method => "the method".to_owned(),
-            Source::At(slot) => self.values.location(slot).to_string(),
+            Source::SortedForm => "the form".to_owned(),
+            Source::Secret => "the secret".to_owned(),
+            Source::Named(name) => format!("the secret {name}"),
+            Source::Listed(slot) => format!("the headers that {} lists", self.values.location(*slot)),
+            Source::At(slot) => self.values.location(*slot).to_string(),
         }
     }
 }
@@ -78,8 +139,20 @@ impl Template {
     ///
     /// If braces or brackets do not match, or a placeholder or filter is unknown.
     pub fn new(text: &str, fields: &mut Fields) -> Result<Self, Error> {
-        let mut parser = Parser { text, rest: text, fields };
+        Self::compile(text, fields, false)
+    }
+
+    /// Compiles the template of what is signed, whose values may be long.
+    pub(super) fn signed(text: &str, fields: &mut Fields) -> Result<Self, Error> {
+        Self::compile(text, fields, true)
+    }
+
+    fn compile(text: &str, fields: &mut Fields, signed: bool) -> Result<Self, Error> {
+        let mut parser = Parser { text, rest: text, fields, signed };
         let parts = parser.parts(false)?;
+        if parts.len() > PARTS_MAX {
+            return Err(parser.error("it has too many parts".to_owned()));
+        }
         Ok(Self { parts })
     }
 
@@ -92,37 +165,79 @@ impl Template {
         write_parts(&self.parts, context, out)
     }
 
+    /// Returns the filled template.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    pub fn fill(&self, context: &Context<'_>) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        self.write(context, &mut |bytes| out.extend_from_slice(bytes))?;
+        Ok(out)
+    }
+
     /// Returns the filled template as text, or nothing if a value outside of brackets is absent or
     /// empty.
     pub fn text(&self, values: &Values<'_>) -> Option<String> {
-        let context = Context { values, timestamp: None, id: None };
+        let context = Context::of(values);
         if !is_complete(&self.parts, &context) {
             return None;
         }
-        let mut text = Vec::new();
-        self.write(&context, &mut |bytes| text.extend_from_slice(bytes)).ok()?;
-        Some(String::from_utf8_lossy(&text).into_owned())
+        Some(String::from_utf8_lossy(&self.fill(&context).ok()?).into_owned())
     }
 
-    /// Tells whether the body is part of the template.
+    /// Tells whether the whole body is part of the template, as it is or as all fields of a form. A
+    /// checksum of it does not count: another body of the same checksum is easily made.
     pub fn covers_body(&self) -> bool {
-        self.sources().any(|source| source == Source::Body)
+        self.flat().any(|part| match part {
+            Part::Value(Source::Body | Source::SortedForm, filters) => !filters.contains(&Filter::Crc32),
+            _ => false,
+        })
+    }
+
+    /// Tells whether the template takes the body as a form.
+    pub(super) fn reads_form(&self) -> bool {
+        self.sources().any(|source| *source == Source::SortedForm)
     }
 
     /// Tells whether the signed time is part of the template.
     pub fn covers_timestamp(&self) -> bool {
-        self.sources().any(|source| source == Source::Timestamp)
+        self.sources().any(|source| *source == Source::Timestamp)
     }
 
     /// Tells whether the delivery's id is part of the template.
     pub fn covers_id(&self) -> bool {
-        self.sources().any(|source| source == Source::Id)
+        self.sources().any(|source| *source == Source::Id)
+    }
+
+    /// Tells whether the URL's query is part of the template.
+    pub(super) fn covers_query(&self) -> bool {
+        self.sources().any(|source| {
+            matches!(source, Source::Url | Source::Target | Source::Query | Source::SortedQuery)
+        })
+    }
+
+    /// Tells whether the template needs the URL under which the provider knows the trigger.
+    pub fn needs_public_url(&self) -> bool {
+        self.sources().any(|source| matches!(source, Source::Url | Source::Host))
+    }
+
+    /// Tells whether the secret itself is part of the template.
+    pub(super) fn covers_secret(&self) -> bool {
+        self.sources().any(|source| *source == Source::Secret)
+    }
+
+    /// Tells whether a filter of the template needs a key.
+    pub fn is_keyed(&self) -> bool {
+        let keyed =
+            |part: &Part| matches!(part, Part::Value(_, filters) if filters.iter().any(Filter::is_keyed));
+        self.flat().any(keyed)
     }
 
     /// Returns the locations that the template names.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.sources().filter_map(|source| match source {
-            Source::At(slot) => Some(slot),
+            Source::At(slot) | Source::Listed(slot) => Some(*slot),
             _ => None,
         })
     }
@@ -163,9 +278,9 @@ impl Template {
         })
     }
 
-    fn sources(&self) -> impl Iterator<Item = Source> + '_ {
+    fn sources(&self) -> impl Iterator<Item = &Source> + '_ {
         self.flat().filter_map(|part| match part {
-            Part::Value(source, _) => Some(*source),
+            Part::Value(source, _) => Some(source),
             _ => None,
         })
     }
@@ -176,9 +291,9 @@ fn write_parts(parts: &[Part], context: &Context<'_>, out: &mut impl FnMut(&[u8]
         match part {
             Part::Text(text) => out(text.as_bytes()),
             Part::Value(source, filters) => {
-                let value = context.get(*source).ok_or_else(|| context.describe(*source))?;
-                let value = Filter::apply_all(filters, &value).ok_or_else(|| context.describe(*source))?;
-                out(&value);
+                let value = context.get(source).ok_or_else(|| context.describe(source))?;
+                let value = Filter::apply_keyed(filters, context.key, &value);
+                out(&value.ok_or_else(|| context.describe(source))?);
             }
             Part::Optional(inner) if is_complete(inner, context) => {
                 // Brackets hold no brackets, so this goes one level deep.
@@ -194,7 +309,7 @@ fn write_parts(parts: &[Part], context: &Context<'_>, out: &mut impl FnMut(&[u8]
 
 fn is_complete(parts: &[Part], context: &Context<'_>) -> bool {
     parts.iter().all(|part| match part {
-        Part::Value(source, _) => context.get(*source).is_some_and(|value| !value.is_empty()),
+        Part::Value(source, _) => context.get(source).is_some_and(|value| !value.is_empty()),
         _ => true,
     })
 }
@@ -203,6 +318,7 @@ struct Parser<'t, 'f> {
     text: &'t str,
     rest: &'t str,
     fields: &'f mut Fields,
+    signed: bool,
 }
 
 impl Parser<'_, '_> {
@@ -253,17 +369,37 @@ impl Parser<'_, '_> {
         };
         self.rest = rest;
         let (name, filters) = inner.split_once('|').unwrap_or((inner, ""));
-        let source = match name {
+        let source = self.source(name)?;
+        let filters = Filter::pipe(filters).map_err(|error| self.wrap(&error))?;
+        Ok(Part::Value(source, filters))
+    }
+
+    fn source(&mut self, name: &str) -> Result<Source, Error> {
+        Ok(match name {
             "body" => Source::Body,
             "timestamp" => Source::Timestamp,
             "id" => Source::Id,
+            "key_id" => Source::KeyId,
             "url" => Source::Url,
+            "host" => Source::Host,
             "path" => Source::Path,
+            "target" => Source::Target,
+            "query" => Source::Query,
+            "query.sorted" => Source::SortedQuery,
             "method" => Source::Method,
-            _ => Source::At(self.fields.want(name.parse().map_err(|error| self.wrap(&error))?)),
-        };
-        let filters = Filter::pipe(filters).map_err(|error| self.wrap(&error))?;
-        Ok(Part::Value(source, filters))
+            "form.sorted" => Source::SortedForm,
+            "secret" => Source::Secret,
+            _ => match name.split_once(':') {
+                Some(("secret", name)) => Source::Named(name.to_owned()),
+                Some(("headers", name)) => Source::Listed(self.want(&format!("header:{name}"))?),
+                _ => Source::At(self.want(name)?),
+            },
+        })
+    }
+
+    fn want(&mut self, location: &str) -> Result<Slot, Error> {
+        let location: Location = location.parse().map_err(|error| self.wrap(&error))?;
+        Ok(if self.signed { self.fields.want_signed(location) } else { self.fields.want(location) })
     }
 
     fn next(&mut self) -> Option<char> {
@@ -283,12 +419,18 @@ impl Parser<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
     use crate::event::Header;
-    use crate::signature::Request;
+    use crate::signature::{Named, Request};
 
     fn headers() -> Vec<Header> {
-        vec![("x-event".into(), "pull_request".into()), ("x-empty".into(), "".into())]
+        vec![
+            ("x-event".into(), "pull_request".into()),
+            ("x-empty".into(), "".into()),
+            ("x-signed".into(), "X-Event, x-signed".into()),
+        ]
     }
 
     fn fill(template: &str, body: &str) -> Result<String, String> {
@@ -297,16 +439,23 @@ mod tests {
         let headers = headers();
         let request = Request {
             method: "POST",
-            url: "/hook?a=1",
+            url: "/hook?b=2&a=1",
             public_url: Some("https://example.com/hook"),
             headers: &headers,
             body: body.as_bytes(),
         };
         let values = Values::new(&fields, request);
-        let context = Context { values: &values, timestamp: Some(b"0017"), id: Some(b"id1") };
-        let mut out = Vec::new();
-        template.write(&context, &mut |bytes| out.extend_from_slice(bytes))?;
-        Ok(String::from_utf8(out).unwrap())
+        let named = Named::from([("token".to_owned(), Zeroizing::new(b"t0k".to_vec()))]);
+        let values = values.with_named(&named);
+        let context = Context {
+            timestamp: Some(b"0017"),
+            id: Some(b"id1"),
+            key_id: Some(b"k1"),
+            secret: Some(b"s3c"),
+            key: Some(b"key"),
+            ..Context::of(&values)
+        };
+        Ok(String::from_utf8(template.fill(&context)?).unwrap())
     }
 
     fn check(template: &str, body: &str, expected: &str) {
@@ -317,7 +466,11 @@ mod tests {
     fn placeholders_stand_for_parts_of_the_request() {
         check("v0:{timestamp}:{body}", "b", "v0:0017:b");
         check("{id}.{timestamp}.{body}", "b", "id1.0017.b");
-        check("{method} {path} {url}", "", "POST /hook https://example.com/hook?a=1");
+        check("{method} {path} {url}", "", "POST /hook https://example.com/hook?b=2&a=1");
+        check("{host} {target} {query} {query.sorted}", "", "example.com /hook?b=2&a=1 b=2&a=1 a=1&b=2");
+        check("{secret} {secret:token} {key_id}", "", "s3c t0k k1");
+        check("{headers:X-Signed}", "", "x-event:pull_request;x-signed:X-Event, x-signed");
+        check("{body|hmac-sha1|hex}", "x", "2a00e8e8343df86c4c188b263eeca331afa31548");
         check("{query:a}{json:/x|base64}", r#"{"x": "hi"}"#, "1aGk=");
         check("{body|sha256|hex}", "", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }

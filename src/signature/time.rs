@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use jiff::fmt::rfc2822;
+
 use super::Error;
 use crate::event::Timestamp;
 
@@ -13,9 +15,19 @@ pub enum Unit {
     Seconds,
     /// Milliseconds since 1970, digits only.
     Milliseconds,
+    /// Microseconds since 1970, digits only.
+    Microseconds,
+    /// Seconds or milliseconds since 1970, digits only: what would be past the year 5138 as seconds is
+    /// milliseconds.
+    SecondsOrMilliseconds,
     /// RFC 3339, such as `2026-11-23T14:00:00Z`.
     Rfc3339,
+    /// RFC 9110, section 5.6.7, such as `Mon, 23 Nov 2026 14:00:00 GMT`.
+    HttpDate,
 }
+
+/// From this number on, a time that may be in either unit is in milliseconds.
+const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
 impl FromStr for Unit {
     type Err = Error;
@@ -24,8 +36,14 @@ impl FromStr for Unit {
         match text {
             "s" => Ok(Unit::Seconds),
             "ms" => Ok(Unit::Milliseconds),
+            "us" => Ok(Unit::Microseconds),
+            "s-or-ms" => Ok(Unit::SecondsOrMilliseconds),
             "rfc3339" => Ok(Unit::Rfc3339),
-            _ => Err(Error::Word { what: "unit", text: text.to_owned(), known: "s, ms, rfc3339" }),
+            "http-date" => Ok(Unit::HttpDate),
+            _ => {
+                let known = "s, ms, us, s-or-ms, rfc3339, http-date";
+                Err(Error::Word { what: "unit", text: text.to_owned(), known })
+            }
         }
     }
 }
@@ -36,16 +54,27 @@ impl Unit {
         match self {
             Unit::Seconds => Timestamp::from_second(digits(text)?).ok(),
             Unit::Milliseconds => Timestamp::from_millisecond(digits(text)?).ok(),
+            Unit::Microseconds => Timestamp::from_microsecond(digits(text)?).ok(),
+            Unit::SecondsOrMilliseconds => match digits(text)? {
+                number @ ..MILLISECONDS_FROM => Timestamp::from_second(number).ok(),
+                number => Timestamp::from_millisecond(number).ok(),
+            },
             Unit::Rfc3339 => text.parse().ok(),
+            Unit::HttpDate => rfc2822::DateTimeParser::new().parse_timestamp(text).ok(),
         }
     }
 
     /// Writes a time.
     pub fn write(self, at: Timestamp) -> String {
         match self {
-            Unit::Seconds => at.as_second().to_string(),
+            Unit::Seconds | Unit::SecondsOrMilliseconds => at.as_second().to_string(),
             Unit::Milliseconds => at.as_millisecond().to_string(),
+            Unit::Microseconds => at.as_microsecond().to_string(),
             Unit::Rfc3339 => at.to_string(),
+            Unit::HttpDate => {
+                let printed = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at);
+                printed.expect("a timestamp is of a year that the format has")
+            }
         }
     }
 
@@ -53,8 +82,12 @@ impl Unit {
     /// provider writes whole seconds, so that the edge of a window is the same as in its SDK.
     pub fn distance_ms(self, a: Timestamp, b: Timestamp) -> u64 {
         match self {
-            Unit::Seconds => a.as_second().abs_diff(b.as_second()).saturating_mul(1000),
-            Unit::Milliseconds | Unit::Rfc3339 => a.as_millisecond().abs_diff(b.as_millisecond()),
+            Unit::Seconds | Unit::SecondsOrMilliseconds | Unit::HttpDate => {
+                a.as_second().abs_diff(b.as_second()).saturating_mul(1000)
+            }
+            Unit::Milliseconds | Unit::Microseconds | Unit::Rfc3339 => {
+                a.as_millisecond().abs_diff(b.as_millisecond())
+            }
         }
     }
 
@@ -63,7 +96,10 @@ impl Unit {
         match self {
             Unit::Seconds => "unix seconds",
             Unit::Milliseconds => "unix milliseconds",
+            Unit::Microseconds => "unix microseconds",
+            Unit::SecondsOrMilliseconds => "unix seconds or milliseconds",
             Unit::Rfc3339 => "an RFC 3339 time",
+            Unit::HttpDate => "an HTTP date",
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::json::Tree;
-use super::{Location, form};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::json::{Extract, SIGNED_VALUE_BYTES_MAX, Tree, VALUE_BYTES_MAX};
+use super::{Location, Pointer, form, items, multipart};
 use crate::event::Header;
 
 /// A request as a scheme sees it.
@@ -63,17 +67,63 @@ impl<'a> Request<'a> {
         self.public_url.map(|base| format!("{base}{query}"))
     }
 
-    fn query(&self) -> &'a str {
+    /// Returns the host of the registered URL, with its port where that has one.
+    pub(super) fn host(&self) -> Option<&'a str> {
+        self.public_url?.split_once("://")?.1.split('/').next()
+    }
+
+    /// Returns the query as sent, without its question mark.
+    pub fn query(&self) -> &'a str {
         self.url.split_once('?').map_or("", |(_, query)| query)
     }
 
-    fn is_form(&self) -> bool {
-        self.first_header("content-type").is_some_and(|value| {
-            let media_type = value.split(|b| *b == b';').next().unwrap_or_default();
-            media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-        })
+    /// Returns the query with its parameters in the order of their names, each as sent.
+    pub(super) fn sorted_query(&self) -> String {
+        let mut pairs: Vec<&str> = self.query().split('&').filter(|pair| !pair.is_empty()).collect();
+        pairs.sort_by_key(|pair| pair.split('=').next());
+        pairs.join("&")
+    }
+
+    fn content_type(&self) -> &'a [u8] {
+        self.first_header("content-type").unwrap_or_default()
+    }
+
+    fn media_type_is(&self, wanted: &str) -> bool {
+        let media_type = self.content_type().split(|b| *b == b';').next().unwrap_or_default();
+        media_type.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
+    }
+
+    /// Tells whether the body is a form.
+    pub(super) fn is_form(&self) -> bool {
+        self.is_urlencoded() || self.media_type_is("multipart/form-data")
+    }
+
+    pub(super) fn is_urlencoded(&self) -> bool {
+        self.media_type_is("application/x-www-form-urlencoded")
+    }
+
+    /// Returns the fields of a form in the order sent; none of another body.
+    fn form_fields(&self) -> Vec<(String, String)> {
+        if self.is_urlencoded() {
+            form::pairs(self.body).collect()
+        } else {
+            multipart::fields(self.content_type(), self.body)
+        }
+    }
+
+    /// Returns all fields of a form, names in the order of their bytes, each name immediately followed
+    /// by its value; values of one name are sorted, and equal ones stand once.
+    pub(super) fn sorted_form(&self) -> String {
+        if !self.is_form() {
+            return String::new();
+        }
+        let fields: BTreeSet<(String, String)> = self.form_fields().into_iter().collect();
+        fields.into_iter().flat_map(|(name, value)| [name, value]).collect()
     }
 }
+
+/// The secrets of a trigger beside the one that is its key, by name, for templates.
+pub type Named = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
 /// The number of a wanted value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +135,7 @@ pub struct Fields {
     locations: Vec<Location>,
     json: Tree,
     unwrap: Option<String>,
+    batch: Option<Pointer>,
 }
 
 impl Fields {
@@ -94,16 +145,32 @@ impl Fields {
         Self { unwrap, ..Self::default() }
     }
 
+    /// Says where the elements of a batch stand in the JSON.
+    #[must_use]
+    pub fn with_batch(self, batch: Option<Pointer>) -> Self {
+        Self { batch, ..self }
+    }
+
     /// Wants the value at a location.
     pub fn want(&mut self, location: Location) -> Slot {
-        if let Some(slot) = self.locations.iter().position(|known| *known == location) {
-            return Slot(slot);
-        }
+        self.want_up_to(location, VALUE_BYTES_MAX)
+    }
+
+    /// Wants the value at a location although it may be long, for it is part of what is signed.
+    pub(super) fn want_signed(&mut self, location: Location) -> Slot {
+        self.want_up_to(location, SIGNED_VALUE_BYTES_MAX)
+    }
+
+    fn want_up_to(&mut self, location: Location, bytes_max: usize) -> Slot {
+        let known = self.locations.iter().position(|known| *known == location);
+        let slot = known.unwrap_or(self.locations.len());
         if let Location::Json(pointer) = &location {
-            self.json.want(pointer, self.locations.len());
+            self.json.want(pointer, slot, bytes_max);
         }
-        self.locations.push(location);
-        Slot(self.locations.len() - 1)
+        if known.is_none() {
+            self.locations.push(location);
+        }
+        Slot(slot)
     }
 
     /// Returns where a value stands.
@@ -112,23 +179,65 @@ impl Fields {
     }
 }
 
-/// The wanted values of one request. The body is parsed when the first value of it is asked for, and
-/// once.
+/// The wanted values of one request, or of one element of its batch. The body is parsed when the first
+/// value of it is asked for, and once.
 pub struct Values<'a> {
     fields: &'a Fields,
     request: Request<'a>,
-    body: OnceCell<Vec<Option<String>>>,
+    body: OnceCell<Vec<Option<Extract>>>,
+    named: Option<&'a Named>,
+    item: Option<&'a str>,
+    item_value: OnceCell<Value>,
+    claims: OnceCell<Value>,
 }
 
 impl<'a> Values<'a> {
     /// Looks at a request.
     pub fn new(fields: &'a Fields, request: Request<'a>) -> Self {
-        Self { fields, request, body: OnceCell::new() }
+        Self {
+            fields,
+            request,
+            body: OnceCell::new(),
+            named: None,
+            item: None,
+            item_value: OnceCell::new(),
+            claims: OnceCell::new(),
+        }
+    }
+
+    /// Adds the secrets that templates may name.
+    #[must_use]
+    pub fn with_named(self, named: &'a Named) -> Self {
+        Self { named: Some(named), ..self }
+    }
+
+    /// Looks at one element of the request's batch, given as its JSON text; all else stays as it is.
+    pub fn of_item(&self, item: &'a str) -> Self {
+        Self {
+            fields: self.fields,
+            request: self.request,
+            body: self.body.clone(),
+            named: self.named,
+            item: Some(item),
+            item_value: OnceCell::new(),
+            claims: self.claims.clone(),
+        }
     }
 
     /// Returns the request.
     pub fn request(&self) -> Request<'a> {
         self.request
+    }
+
+    /// Returns a secret that templates may name.
+    pub(super) fn secret(&self, name: &str) -> Option<&'a [u8]> {
+        self.named?.get(name).map(|secret| secret.as_slice())
+    }
+
+    /// Keeps the claims of a token that was verified.
+    pub(super) fn set_claims(&self, claims: Value) {
+        // A second token of the same request adds nothing.
+        let _ = self.claims.set(claims);
     }
 
     /// Returns the value that stands first at the slot's location.
@@ -140,10 +249,24 @@ impl<'a> Values<'a> {
                 pairs.find(|(key, _)| key == name).map(|(_, value)| Cow::Owned(value.into_bytes()))
             }
             Location::Form(_) | Location::Json(_) => {
-                let values = self.body.get_or_init(|| self.extract());
-                values[slot.0].as_deref().map(|text| Cow::Borrowed(text.as_bytes()))
+                match &self.body.get_or_init(|| self.extract())[slot.0] {
+                    Some(Extract::Text(text)) => Some(Cow::Borrowed(text.as_bytes())),
+                    Some(Extract::Composite) | None => None,
+                }
             }
+            Location::Item(pointer) => {
+                let item = self.item_value.get_or_init(|| self.parse_item());
+                scalar(pointer.of(item)?).map(|text| Cow::Owned(text.into_bytes()))
+            }
+            Location::Claim(pointer) => {
+                scalar(pointer.of(self.claims.get()?)?).map(|text| Cow::Owned(text.into_bytes()))
+            }
+            Location::Body => Some(Cow::Borrowed(self.request.body)),
         }
+    }
+
+    fn parse_item(&self) -> Value {
+        self.item.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
     /// Returns the value as text, blanks around it trimmed, if there is any; what is not UTF-8 is
@@ -154,10 +277,41 @@ impl<'a> Values<'a> {
         (!text.is_empty()).then(|| text.into_owned())
     }
 
-    /// Tells whether the slot's header is there with different values.
+    /// Tells whether there is a value, and not an empty one. An object or array is one.
+    pub fn is_present(&self, slot: Slot) -> bool {
+        match &self.fields.locations[slot.0] {
+            Location::Json(_)
+                if self.body.get_or_init(|| self.extract())[slot.0] == Some(Extract::Composite) =>
+            {
+                true
+            }
+            _ => self.text(slot).is_some(),
+        }
+    }
+
+    /// Returns every value of a claim that may be a list, such as `aud`; else the one value.
+    pub(super) fn all(&self, slot: Slot) -> Vec<Cow<'_, [u8]>> {
+        let list = match &self.fields.locations[slot.0] {
+            Location::Claim(pointer) => self.claims.get().and_then(|claims| pointer.of(claims)),
+            _ => None,
+        };
+        match list {
+            Some(Value::Array(list)) => {
+                list.iter().filter_map(scalar).map(|text| Cow::Owned(text.into_bytes())).collect()
+            }
+            _ => self.get(slot).into_iter().collect(),
+        }
+    }
+
+    /// Tells whether the slot's header or query parameter is there with different values.
     pub fn conflicts(&self, slot: Slot) -> bool {
         match &self.fields.locations[slot.0] {
             Location::Header(name) => self.request.header(name) == Found::Conflict,
+            Location::Query(name) => {
+                let pairs = form::pairs(self.request.query().as_bytes());
+                let mut values = pairs.filter(|(key, _)| key == name).map(|(_, value)| value);
+                values.next().is_some_and(|first| values.any(|value| value != first))
+            }
             _ => false,
         }
     }
@@ -167,7 +321,21 @@ impl<'a> Values<'a> {
         &self.fields.locations[slot.0]
     }
 
-    fn extract(&self) -> Vec<Option<String>> {
+    /// Returns the text of the JSON that the body holds: the body, or the form field that wraps it.
+    pub fn json_text(&self) -> Option<Cow<'a, str>> {
+        if !self.request.is_form() {
+            return std::str::from_utf8(self.request.body).ok().map(Cow::Borrowed);
+        }
+        let unwrap = self.fields.unwrap.as_ref()?;
+        self.request.form_fields().into_iter().find(|(name, _)| name == unwrap).map(|(_, v)| Cow::Owned(v))
+    }
+
+    /// Returns the elements of the batch, given the JSON text, if it is one.
+    pub fn items_of<'t>(&self, text: &'t str) -> Option<Vec<&'t str>> {
+        items(text, self.fields.batch.as_ref()?)
+    }
+
+    fn extract(&self) -> Vec<Option<Extract>> {
         let mut out = vec![None; self.fields.locations.len()];
         if !self.request.is_form() {
             if !self.fields.json.is_empty() {
@@ -175,7 +343,7 @@ impl<'a> Values<'a> {
             }
             return out;
         }
-        for (name, value) in form::pairs(self.request.body) {
+        for (name, value) in self.request.form_fields() {
             if self.fields.unwrap.as_ref() == Some(&name) {
                 self.fields.json.extract(value.as_bytes(), &mut out);
             }
@@ -184,10 +352,20 @@ impl<'a> Values<'a> {
             if let Some(slot) = wanted
                 && out[slot].is_none()
             {
-                out[slot] = Some(value);
+                out[slot] = Some(Extract::Text(value));
             }
         }
         out
+    }
+}
+
+/// Returns a JSON value as text, if it is one value and not several.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use subtle::Choice;
+use subtle::ConstantTimeEq as _;
 
-use super::mac::TAG_BYTES_MAX;
-use super::scheme::in_body;
-use super::{Context, Encoding, Field, Key, Problem, Scheme, Values};
+use super::jwt::{self, Token};
+use super::key::{Check, Material};
+use super::scheme::{Bind, in_body};
+use super::{Algorithm, Context, Encoding, Field, Key, Location, Problem, Scheme, Template, Values};
 use crate::event::Timestamp;
 
 /// Most signatures in one proof. Providers send one per secret in rotation; a longer list is an
@@ -48,62 +49,99 @@ impl Scheme {
     pub fn verify(&self, keys: &[Key], values: &Values<'_>, window: Window) -> Result<Proof, Problem> {
         self.refuse_conflicts(values)?;
         let claim = self.claim(values)?;
-        let id = self.signed_id(values);
-        let context = Context { values, timestamp: claim.timestamp.as_deref(), id: id.as_deref() };
+        let id = claim.id.as_deref().map(Cow::Borrowed).or_else(|| self.signed_id(values));
+        let context = Context {
+            timestamp: claim.timestamp.as_deref(),
+            id: id.as_deref(),
+            key_id: claim.key_id.as_deref(),
+            ..Context::of(values)
+        };
+        let tokens = self.tokens(&claim.candidates, values)?;
         if keys.is_empty() {
             return Err(Problem::NoKey);
         }
-        let key_index = self.matching_key(keys, &claim.candidates, &context)?.ok_or_else(|| {
-            let place = self.places(values);
-            Problem::Mismatch { place, keys: keys.len() }
-        })?;
-        let signed_at = claim.signed_at.or_else(|| self.time_in_body(values));
+        let found = match self.algorithm {
+            Algorithm::Jwt => self.matching_token(keys, tokens, values, window)?,
+            _ => self.matching_key(keys, &claim.candidates, &context)?,
+        };
+        let key_index =
+            found.ok_or_else(|| Problem::Mismatch { place: self.places_text(values), keys: keys.len() })?;
+        let context = Context { secret: keys[key_index].secret.as_ref().map(|s| s.as_slice()), ..context };
+        self.check_binds(&context)?;
+        let signed_at = match claim.signed_at {
+            None => self.time_in_content(values)?,
+            signed_at => signed_at,
+        };
         self.check_window(signed_at, window)?;
         Ok(Proof { key_index, signed_at })
     }
 
+    /// Returns which of the provider's keys a request's proof says it was made with, if it says so, and
+    /// nothing if the request has no proof of the provider's form.
+    pub fn claimed_key_id(&self, values: &Values<'_>) -> Option<Option<String>> {
+        let claim = self.claim(values).ok()?;
+        if self.algorithm == Algorithm::Jwt {
+            return claim.candidates.iter().find_map(Token::parse).map(|token| token.key_id);
+        }
+        Some(claim.key_id.map(|id| String::from_utf8_lossy(&id).into_owned()))
+    }
+
     fn refuse_conflicts(&self, values: &Values<'_>) -> Result<(), Problem> {
-        let ids = self.ids.iter().copied().filter(|_| self.content.covers_id());
-        let mut proof =
-            self.sigs.iter().copied().chain(self.timestamp).chain(ids).chain(self.content.slots());
+        let ids = self.ids.iter().copied().filter(|_| self.covers_id());
+        let signed = self.contents.iter().flat_map(Template::slots);
+        let bound = self.binds.iter().map(|bind| bind.at);
+        let mut proof = self.sigs.iter().copied().chain(self.timestamp).chain(ids).chain(signed).chain(bound);
         match proof.find(|slot| values.conflicts(*slot)) {
             Some(slot) => Err(Problem::Conflict { place: values.location(slot).to_string() }),
             None => Ok(()),
         }
     }
 
+    /// Returns the delivery's id where it is part of what is signed. Where it is not, it is not looked
+    /// for, so that the body of a request that may be forged is not parsed.
+    pub(super) fn signed_id<'v>(&self, values: &'v Values<'_>) -> Option<Cow<'v, [u8]>> {
+        self.ids.iter().filter(|_| self.covers_id()).find_map(|slot| values.get(*slot))
+    }
+
     /// Reads what the request claims: its signatures and its signed time.
     fn claim<'v>(&self, values: &'v Values<'_>) -> Result<Claim<'v>, Problem> {
         let mut candidates = Candidates::default();
-        let mut times = Times::default();
+        let (mut times, mut ids, mut key_ids) = (Once::default(), Once::default(), Once::default());
         let mut present = false;
         for text in self.sigs.iter().filter_map(|slot| values.get(*slot)) {
-            present = true;
+            present |= !text.is_empty();
             self.syntax.read(&text, |field, value| match field {
-                Field::Signature => candidates.add(self.encoding, value),
+                Field::Signature => {
+                    candidates.add(self.encoding, value, self.algorithm.proof_bytes_max());
+                }
                 Field::Timestamp => times.add(value),
+                Field::Id => ids.add(value),
+                Field::KeyId => key_ids.add(value),
                 Field::Ignored => {}
             });
         }
-        if !present {
-            return Err(Problem::Missing { place: self.places(values), form: self.form() });
+        let (place, form) = (|| self.places_text(values), || self.form());
+        if !present && self.sigs.iter().all(|slot| values.get(*slot).is_none()) {
+            return Err(Problem::Missing { place: place(), form: form() });
         }
-        let malformed = || Problem::Malformed { place: self.places(values), form: self.form() };
-        if candidates.is_unusable() || times.conflict {
+        let malformed = || Problem::Malformed { place: place(), form: form() };
+        if candidates.is_unusable() || times.conflict || ids.conflict {
             return Err(malformed());
         }
+        let (id, key_id) = (ids.first, key_ids.first);
         if self.syntax.has_timestamp() {
             let text = times.first.ok_or_else(malformed)?;
             let signed_at = self.parse_time(&text).ok_or_else(malformed)?;
-            return Ok(Claim { candidates, timestamp: Some(text.into()), signed_at: Some(signed_at) });
+            let timestamp = Some(text.into());
+            return Ok(Claim { candidates, timestamp, signed_at: Some(signed_at), id, key_id });
         }
-        let (timestamp, signed_at) = self.time_beside_body(values)?.unzip();
-        Ok(Claim { candidates, timestamp, signed_at })
+        let (timestamp, signed_at) = self.time_beside_content(values)?.unzip();
+        Ok(Claim { candidates, timestamp, signed_at, id, key_id })
     }
 
-    /// Reads a signed time that stands in a place of its own, other than the body.
-    fn time_beside_body<'v>(&self, values: &'v Values<'_>) -> Result<Option<TextAndTime<'v>>, Problem> {
-        let Some(slot) = self.timestamp.filter(|slot| !in_body(values.location(*slot))) else {
+    /// Reads a signed time that stands in a place of its own, outside of body and token.
+    fn time_beside_content<'v>(&self, values: &'v Values<'_>) -> Result<Option<TextAndTime<'v>>, Problem> {
+        let Some(slot) = self.timestamp.filter(|slot| !is_content(values.location(*slot))) else {
             return Ok(None);
         };
         let (place, form) = (|| values.location(slot).to_string(), || self.unit.form().to_owned());
@@ -123,24 +161,113 @@ impl Scheme {
         candidates: &Candidates,
         context: &Context<'_>,
     ) -> Result<Option<usize>, Problem> {
+        let mut missing = None;
         for (index, key) in keys.iter().enumerate() {
-            let mut mac = key.clone();
-            self.content.write(context, &mut |bytes| mac.update(bytes)).map_err(|place| {
-                Problem::Missing { place, form: "it is part of what is signed".to_owned() }
-            })?;
-            let tag = mac.finish();
-            let matches =
-                candidates.iter().fold(Choice::from(0), |any, candidate| any | tag.matches(candidate));
-            if matches.into() {
-                return Ok(Some(index));
+            let context = Context { secret: key.secret.as_ref().map(|s| s.as_slice()), ..*context };
+            let mut computed = false;
+            for content in &self.contents {
+                let Some(mut check) = Check::new(self.algorithm, key) else { continue };
+                // Of several forms of the content, the request has the values of one.
+                if let Err(place) = content.write(&context, &mut |bytes| check.update(bytes)) {
+                    missing.get_or_insert(place);
+                    continue;
+                }
+                computed = true;
+                if check.accepts(candidates.iter()) {
+                    return Ok(Some(index));
+                }
+            }
+            if let Some(place) = missing.take_if(|_| !computed) {
+                return Err(Problem::Missing { place, form: "it is part of what is signed".to_owned() });
             }
         }
         Ok(None)
     }
 
-    fn time_in_body(&self, values: &Values<'_>) -> Option<Timestamp> {
-        let slot = self.timestamp.filter(|slot| in_body(values.location(*slot)))?;
-        self.unit.parse(&values.text(slot)?)
+    /// Takes the tokens of a proof apart, those of an algorithm that the provider uses.
+    fn tokens<'c>(&self, candidates: &'c Candidates, values: &Values<'_>) -> Result<Vec<Token<'c>>, Problem> {
+        if self.algorithm != Algorithm::Jwt {
+            return Ok(Vec::new());
+        }
+        let tokens = candidates.iter().filter_map(Token::parse);
+        let tokens: Vec<_> = tokens.filter(|token| token.is_of_any(&self.algs)).collect();
+        if tokens.is_empty() {
+            return Err(Problem::Malformed { place: self.places_text(values), form: self.form() });
+        }
+        Ok(tokens)
+    }
+
+    /// Finds the key of a token, and keeps the token's claims.
+    fn matching_token(
+        &self,
+        keys: &[Key],
+        tokens: Vec<Token<'_>>,
+        values: &Values<'_>,
+        window: Window,
+    ) -> Result<Option<usize>, Problem> {
+        for token in tokens {
+            let signs = |key: &Key| match &key.material {
+                Material::Jwt(key) => token.is_signed_by(key, &self.algs),
+                _ => false,
+            };
+            let Some(index) = keys.iter().position(signs) else { continue };
+            let off = token.seconds_off(window.now);
+            values.set_claims(token.claims);
+            if off != 0 {
+                return Err(Problem::OutOfWindow { ahead_s: off, tolerance_s: jwt::LEEWAY_S.unsigned_abs() });
+            }
+            return Ok(Some(index));
+        }
+        Ok(None)
+    }
+
+    fn check_binds(&self, context: &Context<'_>) -> Result<(), Problem> {
+        let unbound = |bind: &Bind| Problem::Unbound { place: context.values.location(bind.at).to_string() };
+        if let Some(bind) = self.binds.iter().find(|bind| bind.forbids(context.values)) {
+            return Err(unbound(bind));
+        }
+        self.check_form(context.values)?;
+        for bind in self.binds.iter().filter(|bind| bind.applies(context.values)) {
+            let expected = bind.equals.fill(context).map_err(|_| unbound(bind))?;
+            // Whether base64 ends in its padding says nothing.
+            let bare = |text: &[u8]| -> Vec<u8> {
+                let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |at| at + 1);
+                text[..end].to_vec()
+            };
+            let expected = bare(&expected);
+            let values = context.values.all(bind.at);
+            if !values.iter().any(|value| bool::from(bare(value).ct_eq(&expected))) {
+                return Err(unbound(bind));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a body that is no form where only forms are signed, and nothing else is bound to it.
+    fn check_form(&self, values: &Values<'_>) -> Result<(), Problem> {
+        let request = values.request();
+        let reads_form = self.contents.iter().any(Template::reads_form);
+        let is_covered = || {
+            let mut binds = self.binds.iter().filter(|bind| bind.applies(values));
+            binds.any(|bind| bind.equals.covers_body())
+        };
+        if reads_form && !request.is_form() && !request.body.is_empty() && !is_covered() {
+            return Err(Problem::Unbound { place: "a body that is no form".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Reads a signed time that stands in the body, where it is there, or in a token, where it must be.
+    fn time_in_content(&self, values: &Values<'_>) -> Result<Option<Timestamp>, Problem> {
+        let Some(slot) = self.timestamp.filter(|slot| is_content(values.location(*slot))) else {
+            return Ok(None);
+        };
+        let time = values.text(slot).and_then(|text| self.unit.parse(&text));
+        if time.is_none() && matches!(values.location(slot), Location::Claim(_)) {
+            let place = values.location(slot).to_string();
+            return Err(Problem::Malformed { place, form: self.unit.form().to_owned() });
+        }
+        Ok(time)
     }
 
     fn check_window(&self, signed_at: Option<Timestamp>, window: Window) -> Result<(), Problem> {
@@ -152,10 +279,15 @@ impl Scheme {
         Err(Problem::OutOfWindow { ahead_s, tolerance_s: tolerance.as_secs() })
     }
 
-    fn places(&self, values: &Values<'_>) -> String {
+    fn places_text(&self, values: &Values<'_>) -> String {
         let places: Vec<_> = self.sigs.iter().map(|slot| values.location(*slot).to_string()).collect();
         places.join(" or ")
     }
+}
+
+/// Tells whether a value is part of what is signed, body or token, and not beside it.
+fn is_content(location: &Location) -> bool {
+    in_body(location) || matches!(location, Location::Claim(_))
 }
 
 /// A time's text, verbatim, and what it says.
@@ -167,55 +299,45 @@ struct Claim<'v> {
     /// The signed time's text, verbatim.
     timestamp: Option<Cow<'v, [u8]>>,
     signed_at: Option<Timestamp>,
+    id: Option<Vec<u8>>,
+    key_id: Option<Vec<u8>>,
 }
 
 /// Decoded signatures.
+#[derive(Default)]
 struct Candidates {
-    tags: [([u8; TAG_BYTES_MAX], usize); CANDIDATES_MAX],
-    len: usize,
+    proofs: Vec<Vec<u8>>,
     overflow: bool,
-}
-
-impl Default for Candidates {
-    fn default() -> Self {
-        Self { tags: [([0; TAG_BYTES_MAX], 0); CANDIDATES_MAX], len: 0, overflow: false }
-    }
 }
 
 impl Candidates {
     /// Adds a signature if it is strictly encoded; one that is not can match nothing.
-    fn add(&mut self, encoding: Encoding, text: &[u8]) {
-        let mut buffer = [0; TAG_BYTES_MAX];
-        let len = encoding.decode(text, &mut buffer).map_or(0, <[u8]>::len);
-        if len == 0 {
-            return;
-        }
-        match self.tags.get_mut(self.len) {
-            Some(slot) => {
-                *slot = (buffer, len);
-                self.len += 1;
-            }
-            None => self.overflow = true,
+    fn add(&mut self, encoding: Encoding, text: &[u8], bytes_max: usize) {
+        let Some(proof) = encoding.decode(text, bytes_max) else { return };
+        if self.proofs.len() == CANDIDATES_MAX {
+            self.overflow = true;
+        } else {
+            self.proofs.push(proof);
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.tags[..self.len].iter().map(|(bytes, len)| &bytes[..*len])
+        self.proofs.iter().map(Vec::as_slice)
     }
 
     fn is_unusable(&self) -> bool {
-        self.overflow || self.len == 0
+        self.overflow || self.proofs.is_empty()
     }
 }
 
-/// The signed times that stand in a proof's text; different ones are ambiguous.
+/// A value of a proof's text that stands there once, such as its time; different ones are ambiguous.
 #[derive(Default)]
-struct Times {
+struct Once {
     first: Option<Vec<u8>>,
     conflict: bool,
 }
 
-impl Times {
+impl Once {
     fn add(&mut self, text: &[u8]) {
         match &self.first {
             None => self.first = Some(text.to_vec()),

@@ -69,6 +69,7 @@ fn event(log: &Log, n: u64) -> NewEvent {
             url: "/".to_owned(),
             headers: Vec::new(),
             body,
+            batch: None,
             schema: "GitHubEventPayload".to_owned(),
             signature_status: SignatureStatus::Verified { covers_body: true },
         },

@@ -204,6 +204,7 @@ impl Api {
                 ("x-github-event".into(), kind.to_owned().into()),
             ],
             body: Body::Inline(body.to_vec().into()),
+            batch: None,
             schema: "GitHubEventPayload".into(),
             signature_status: SignatureStatus::Verified { covers_body: true },
         };

@@ -32,6 +32,7 @@ fn invocation(body: &[u8]) -> Invocation {
         url: "/hooks/github".to_owned(),
         headers: Vec::new(),
         body: Body::Inline(Bytes::copy_from_slice(body)),
+        batch: None,
         schema: "GitHubEventPayload".to_owned(),
         signature_status: SignatureStatus::Unsigned,
     };

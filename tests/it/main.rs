@@ -12,6 +12,7 @@ mod exec_guard;
 mod front_door;
 mod providers;
 mod real_input;
+mod round_trip;
 mod sdk;
 mod serve;
 mod tidy;

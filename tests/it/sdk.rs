@@ -16,7 +16,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hookkeeper::catalog::{ProviderCatalog, SIGNING_SECRET};
 use hookkeeper::connector::{
-    NormalizeResult, Normalized, RawInbound, SignRequest, Signer, TriggerSettings, Verifier, generate_secret,
+    Judging, NormalizeResult, Normalized, RawInbound, SignRequest, Signer, TriggerSettings, Verifier,
+    generate_secret,
 };
 use hookkeeper::event::{Header, Timestamp};
 use hookkeeper::secrets::Secret;
@@ -162,7 +163,7 @@ fn secret(provider: &str) -> String {
 
 fn signer(provider: &str) -> Signer {
     let entry = ProviderCatalog::built_in().get(provider).unwrap().clone();
-    Signer::new(&entry, &BTreeMap::new(), None, &Secret::new(secret(provider))).unwrap().unwrap()
+    Signer::new(&entry, &TriggerSettings::of_secrets([Secret::new(secret(provider))])).unwrap().unwrap()
 }
 
 fn sign_request<'a>(delivery: &'a Delivery, headers: &'a [Header]) -> SignRequest<'a> {
@@ -189,7 +190,7 @@ fn judge(provider: &str, delivery: &Delivery, headers: Vec<Header>) -> Normalize
         received_at: delivery.at,
         peer: None,
     };
-    match verifier.normalize_inbound(&raw, delivery.at, false) {
+    match verifier.normalize_inbound(&raw, Judging::at(delivery.at)) {
         NormalizeResult::Event(event) => event,
         other => panic!("{provider}: {other:?}"),
     }
@@ -241,7 +242,10 @@ fn what_we_sign_the_sdks_accept() {
         let signer = signer(provider);
         let sign = |delivery: &Delivery| {
             let headers = signer.sign(sign_request(delivery, &[])).unwrap();
-            (delivery.clone(), headers.into_iter().map(|(name, value)| (name, value.into())).collect())
+            (
+                delivery.clone(),
+                headers.headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
+            )
         };
         let signed: Vec<_> = deliveries.iter().map(sign).collect();
         for (verdict, delivery) in

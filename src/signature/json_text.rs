@@ -6,7 +6,7 @@ const DEPTH_MAX: usize = 128;
 
 /// Where blanks stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// Nowhere.
     Compact,
     /// After each comma and colon.
@@ -16,7 +16,7 @@ pub(super) enum Style {
 }
 
 /// Returns the text in a style, or nothing if it is not JSON or nested unreasonably deep.
-pub(super) fn rewrite(text: &str, style: Style) -> Option<String> {
+pub(crate) fn rewrite(text: &str, style: Style) -> Option<String> {
     serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
     let mut out = String::with_capacity(text.len());
     let mut depth = 0;
