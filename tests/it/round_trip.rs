@@ -301,8 +301,9 @@ proptest! {
         pair in any_pair(), which in any::<Index>(), index in any::<Index>(), at in any_time()
     ) {
         let signature = pair.entry.signature.as_ref().unwrap();
-        // Of several signatures in one proof, one that is good is enough.
+        // Of several signatures in one proof, one that is good is enough; some parts do not matter.
         prop_assume!(signature.syntax.iter().filter(|pattern| pattern.contains("{sig}")).count() < 2);
+        prop_assume!(!signature.syntax.iter().any(|text| text.contains("{_}") || text.contains("{key_id}")));
         let mut raw = pair.sample_delivery(at);
         let proof: Vec<String> = pair.signer.renewed_headers().into_iter().map(str::to_owned).collect();
         prop_assume!(!proof.is_empty());
