@@ -114,6 +114,11 @@ impl Template {
         self.sources().any(|source| source == Source::Timestamp)
     }
 
+    /// Tells whether the URL, or its path, is part of the template.
+    pub fn covers_url(&self) -> bool {
+        self.sources().any(|source| matches!(source, Source::Url | Source::Path))
+    }
+
     /// Tells whether the delivery's id is part of the template.
     pub fn covers_id(&self) -> bool {
         self.sources().any(|source| source == Source::Id)
