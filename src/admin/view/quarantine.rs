@@ -1,0 +1,251 @@
+//! What was refused, and why probably: found out when somebody looks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use super::{View, page};
+use crate::admin::Problem;
+use crate::admin::query::Query;
+use crate::catalog::{ProviderEntry, SIGNING_SECRET};
+use crate::config::Config;
+use crate::connector::{NormalizeResult, RawInbound, TriggerSettings, Verifier, explain};
+use crate::event::REDACTED;
+use crate::provider::trigger_settings;
+use crate::quarantine::{BODY_BYTES_MAX, Error, Filter, Held, HeldId, ReleaseError};
+use crate::secrets::Secret;
+
+/// Parameters that say which deliveries are meant.
+pub(in crate::admin) const FILTERS: [&str; 4] = ["trigger", "reason", "since", "until"];
+/// Secrets of other triggers that are tried for a delivery. Each costs a hash of its body.
+const OTHERS_MAX: usize = 64;
+
+/// What looking found out.
+enum Finding {
+    /// It would verify now.
+    Mended,
+    /// This is probably why it does not.
+    Cause { code: &'static str, text: String },
+    /// Nothing that commonly goes wrong explains it.
+    Unknown,
+}
+
+impl View {
+    /// Lists what is in quarantine, newest first.
+    pub(super) fn quarantined(&self, query: &Query) -> Result<Value, Problem> {
+        query.only(&[FILTERS.as_slice(), &["limit", "cursor"]].concat())?;
+        let filter = self.held_filter(query)?;
+        let (found, next) = self.quarantine.list(&filter, query.get("cursor")?, query.limit()?)?;
+        Ok(page(found.iter().map(item).collect(), next))
+    }
+
+    /// Reads a filter's parameters.
+    pub(in crate::admin) fn held_filter(&self, query: &Query) -> Result<Filter, Problem> {
+        let now = self.clock.now();
+        Ok(Filter {
+            trigger: query.get("trigger")?,
+            reason: query.get("reason")?,
+            since: query.time("since", now)?,
+            until: query.time("until", now)?,
+        })
+    }
+
+    /// Returns one delivery with its request, credentials redacted, and the likely cause. The body stays
+    /// sealed: a handshake that was refused may carry a secret in it.
+    pub(super) fn held(&self, id: HeldId) -> Result<Value, Problem> {
+        let held = self.quarantine.get(id)?;
+        let raw = self.quarantine.open(&held)?;
+        let entry = self.catalog.get(held.provider.as_str());
+        let (mends, cause) = match self.finding(&held, &raw) {
+            Finding::Mended => (true, Value::Null),
+            Finding::Cause { code, text } => (false, json!({"code": code, "text": text})),
+            Finding::Unknown => (false, Value::Null),
+        };
+        let mut shown = item(&held);
+        shown["verifies_now"] = json!(mends);
+        shown["cause"] = cause;
+        shown["request"] = json!({
+            "method": raw.method,
+            "url": redacted_url(entry, &raw.url),
+            "headers": redacted_headers(entry, &raw),
+            "body_bytes": held.body_bytes,
+        });
+        Ok(shown)
+    }
+
+    fn finding(&self, held: &Held, raw: &RawInbound) -> Finding {
+        let cannot = |text: String| Finding::Cause { code: "cannot_tell", text };
+        if !held.has_body {
+            return cannot(format!("its body was not kept: it is larger than {BODY_BYTES_MAX} bytes"));
+        }
+        let Some(config) = self.config.as_deref() else {
+            return cannot("this needs the configuration: name it with --config".to_owned());
+        };
+        let Some(entry) = self.catalog.get(held.provider.as_str()) else {
+            return cannot(format!("the provider {} is not in the catalogue", held.provider));
+        };
+        let Some(trigger) = config.trigger(&held.trigger_id).filter(|it| it.provider == held.provider) else {
+            return cannot(format!("the trigger {} is configured no more", held.trigger_id));
+        };
+        let sealed = |name: &str| self.log.state().sealed(name);
+        let url = config.server.public_url.as_deref();
+        match trigger_settings(entry, trigger, &self.vault, &sealed, url) {
+            Ok(settings) => look(entry, &settings, &self.other_secrets(config, held), held, raw),
+            Err(error) => cannot(error),
+        }
+    }
+
+    /// Collects the secrets of all other triggers, and the further ones of the delivery's own; those that cannot
+    /// be had are left out.
+    fn other_secrets(&self, config: &Config, held: &Held) -> Vec<(String, Secret)> {
+        let sealed = |name: &str| self.log.state().sealed(name);
+        let mut others = Vec::new();
+        for trigger in &config.triggers {
+            let Some(entry) = self.catalog.get(trigger.provider.as_str()) else { continue };
+            let settings = trigger_settings(entry, trigger, &self.vault, &sealed, None);
+            let mut secrets: BTreeMap<_, _> = settings.map(|settings| settings.secrets).unwrap_or_default();
+            if trigger.id == held.trigger_id {
+                secrets.remove(SIGNING_SECRET);
+            }
+            for (name, list) in secrets {
+                let named = |(index, secret)| {
+                    (format!("{name} (number {}) of trigger {}", index + 1, trigger.id), secret)
+                };
+                others.extend(list.into_iter().enumerate().map(named));
+            }
+        }
+        others.truncate(OTHERS_MAX);
+        others
+    }
+}
+
+/// Verifies a delivery as of its arrival, and looks for the cause where that fails.
+fn look(
+    entry: &Arc<ProviderEntry>,
+    settings: &TriggerSettings,
+    others: &[(String, Secret)],
+    held: &Held,
+    raw: &RawInbound,
+) -> Finding {
+    let cannot =
+        |error: &dyn std::fmt::Display| Finding::Cause { code: "cannot_tell", text: error.to_string() };
+    let verifier = match Verifier::new(entry, settings) {
+        Ok(verifier) => verifier,
+        Err(error) => return cannot(&error),
+    };
+    match verifier.normalize_inbound(raw, held.received_at, false) {
+        NormalizeResult::Reject(_) => {}
+        NormalizeResult::Immediate { events, .. } if events.is_empty() => {
+            let text = ReleaseError::Handshake.to_string();
+            return Finding::Cause { code: "handshake", text };
+        }
+        _ => return Finding::Mended,
+    }
+    match explain(entry, settings, others, raw, held.received_at) {
+        Ok(Some(cause)) => Finding::Cause { code: cause.code(), text: cause.to_string() },
+        Ok(None) => Finding::Unknown,
+        Err(error) => cannot(&error),
+    }
+}
+
+/// Returns a delivery as listings show it.
+fn item(held: &Held) -> Value {
+    json!({
+        "id": held.id,
+        "trigger_id": held.trigger_id,
+        "provider": held.provider,
+        "received_at": held.received_at,
+        "peer": held.peer,
+        "reason": held.reason,
+        "hint": held.hint,
+        "near_miss": held.nearness.has_form,
+        "known_address": held.nearness.is_known,
+        "has_delivery_id": held.nearness.has_id,
+        "body_bytes": held.body_bytes,
+        "body_kept": held.has_body,
+    })
+}
+
+/// Returns the headers with the values of credentials replaced; of a provider that is not known, all values are.
+fn redacted_headers(entry: Option<&Arc<ProviderEntry>>, raw: &RawInbound) -> Vec<[String; 2]> {
+    let is_credential = |name: &str| match entry {
+        Some(entry) => {
+            matches!(name, "authorization" | "proxy-authorization" | "cookie")
+                || entry.credential_headers.iter().any(|known| known.eq_ignore_ascii_case(name))
+        }
+        None => true,
+    };
+    let shown = |(name, value): &(String, bytes::Bytes)| {
+        let value = if is_credential(name) { REDACTED.into() } else { String::from_utf8_lossy(value) };
+        [name.clone(), value.into_owned()]
+    };
+    raw.headers.iter().map(shown).collect()
+}
+
+/// Returns a URL in which a proof that stands in the query is replaced; of a provider that is not known, the
+/// whole query is.
+fn redacted_url(entry: Option<&Arc<ProviderEntry>>, url: &str) -> String {
+    let Some((path, query)) = url.split_once('?') else { return url.to_owned() };
+    let Some(entry) = entry else { return format!("{path}?{REDACTED}") };
+    let places = entry.signature.iter().flat_map(|it| std::iter::once(&it.sig).chain(&it.also));
+    let proofs: Vec<&str> = places.filter_map(|place| place.strip_prefix("query:")).collect();
+    let shown = query.split('&').map(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let decoded = percent_decode_str(name).decode_utf8_lossy();
+        if proofs.contains(&&*decoded) { format!("{name}={REDACTED}") } else { pair.to_owned() }
+    });
+    format!("{path}?{}", shown.collect::<Vec<_>>().join("&"))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound(_) => Self::new(404, "not_found", error.to_string()),
+            Error::Busy(_) => Self::conflict("busy", error.to_string()),
+            Error::Seal(_) | Error::AllSealed(_) | Error::Newer(_) => {
+                Self::conflict("sealed_otherwise", error.to_string())
+            }
+            Error::Io { .. } => Self::internal(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::ProviderCatalog;
+
+    #[test]
+    fn proofs_in_urls_and_credentials_are_not_shown() {
+        let text = "id = \"acme\"\nname = \"Acme\"\ncredential_headers = [\"X-Token\"]\nlike = \"hmac\"\n\
+                    [signature]\nsig = \"query:sig\"\n";
+        let catalog = ProviderCatalog::with_user_entries(&[text.to_owned()]).unwrap();
+        let acme = catalog.get("acme");
+        assert_eq!(redacted_url(acme, "/x?a=1&s%69g=hunter2&b"), "/x?a=1&s%69g=[redacted]&b");
+        assert_eq!(redacted_url(acme, "/x"), "/x");
+        assert_eq!(redacted_url(None, "/x?a=1"), "/x?[redacted]");
+        let raw = RawInbound {
+            method: "POST".into(),
+            url: "/".into(),
+            headers: ["x-token", "cookie", "x-other"].map(|name| (name.to_owned(), "v".into())).to_vec(),
+            body: Default::default(),
+            received_at: "2026-11-23T14:00:00Z".parse().unwrap(),
+            peer: None,
+        };
+        let values = |entry| redacted_headers(entry, &raw).map_values();
+        assert_eq!(values(acme), [REDACTED, REDACTED, "v"]);
+        assert_eq!(values(None), [REDACTED; 3]);
+    }
+
+    trait Values {
+        fn map_values(self) -> Vec<String>;
+    }
+
+    impl Values for Vec<[String; 2]> {
+        fn map_values(self) -> Vec<String> {
+            self.into_iter().map(|[_, value]| value).collect()
+        }
+    }
+}
