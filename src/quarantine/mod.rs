@@ -14,15 +14,15 @@ mod folder;
 mod held;
 mod known;
 mod shelf;
+mod store;
 mod writer;
 
-use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -30,42 +30,21 @@ use parking_lot::Mutex;
 
 pub use held::{Held, HeldId, Nearness, ParseHeldIdError};
 
-use self::folder::{Folder, Found};
-use self::held::{Rejected, Request};
-use self::known::Known;
-use self::shelf::{Admission, Bounds, Room, Shelf};
+use self::folder::Folder;
+use self::held::Request;
+use self::store::Store;
 use self::writer::Job;
 use crate::connector::{RawInbound, Rejection};
 use crate::event::{ProviderId, RejectReason, Timestamp, TriggerId};
 use crate::event_log::IngestError;
-use crate::flow::TokenBucket;
 use crate::secrets::{SealError, Vault};
 
 /// Largest body that is kept. A delivery with a larger one is kept without it: it can be looked at, but not
 /// released. More would let eight requests fill a sender's room; less would lose deliveries that providers do send.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// What is kept of one sender on one trigger: a few hours of a busy provider whose secret is wrong. A
-/// proxy in front of hookkeeper is one sender.
-const SENDER_ROOM: Room = Room { entries: 1_000, bytes: 8 * MIB };
-/// What is kept of one trigger: four senders' rooms, so that one sender can never take from another.
-const TRIGGER_ROOM: Room = Room { entries: 4_000, bytes: 32 * MIB };
-/// What is kept in all: half of the room that the log leaves free on the disk, and a listing that is read at once.
-const WHOLE_ROOM: Room = Room { entries: 10_000, bytes: 128 * MIB };
-const BOUNDS: Bounds = Bounds { sender: SENDER_ROOM, trigger: TRIGGER_ROOM, whole: WHOLE_ROOM };
-const MIB: u64 = 1024 * 1024;
-
 /// Deliveries that wait for the writer. Beyond it they are dropped.
 const QUEUE_ENTRIES_MAX: usize = 1_024;
-/// Memory of the deliveries that wait, in bytes.
-const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Deliveries of each class per second that are written at all: a flood makes and removes this many files, not
-/// as many as it sends. Classes are paced apart, so that forgeries do not use up what near-misses need.
-const PACE_PER_SECOND: f64 = 50.0;
-/// Deliveries of each class that are written at once.
-const PACE_BURST: u32 = 500;
-/// Releases under way at once are as many as the admin API allows actions; this many ids are told apart.
-const RELEASES_MAX: usize = 1_024;
 
 /// Why the quarantine does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +129,9 @@ impl Filter {
 pub struct Gauges {
     /// Deliveries kept.
     pub entries: usize,
-    /// What they take on the disk.
+    /// Files that do not open: damaged, or sealed under another key.
+    pub unreadable: usize,
+    /// What all take on the disk.
     pub bytes: u64,
     /// Deliveries that gave way to others, or for which no other gave way.
     pub evicted: u64,
@@ -200,21 +181,6 @@ struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What readers and the writer share.
-struct Store {
-    folder: Folder,
-    /// Read from the folder when it is first asked for: by the writer when it starts, else by a command.
-    shelf: OnceLock<Mutex<Shelf>>,
-    known: Known,
-    /// Somebody new is known, and that is not written yet.
-    news: AtomicBool,
-    paces: [TokenBucket; 3],
-    queued_bytes: AtomicUsize,
-    evicted: AtomicU64,
-    dropped: AtomicU64,
-    releasing: Mutex<HashSet<HeldId>>,
-}
-
 /// The right to release one delivery; given back when dropped.
 pub struct Claim {
     quarantine: Quarantine,
@@ -243,11 +209,8 @@ impl Quarantine {
     pub fn start(parts: Parts<'_>) -> Result<Self, Error> {
         let folder = Folder::new(parts.data, parts.vault);
         folder.make()?;
-        let known = Known::new(parts.triggers);
-        if let Some(stored) = folder.read_known() {
-            known.restore(stored.expose());
-        }
-        let store = Arc::new(Store::new(folder, known));
+        let store = Arc::new(Store::new(folder, parts.triggers));
+        store.restore_known();
         let (queue, jobs) = sync_channel(QUEUE_ENTRIES_MAX);
         let thread = writer::start(Arc::clone(&store), jobs, parts.has_room).map_err(|source| Error::Io {
             what: "starting the writer of",
@@ -260,7 +223,7 @@ impl Quarantine {
 
     /// Returns the quarantine of a stopped server's folder, for reading.
     pub fn reader(data: &Path, vault: Arc<Vault>) -> Self {
-        let store = Arc::new(Store::new(Folder::new(data, vault), Known::default()));
+        let store = Arc::new(Store::new(Folder::new(data, vault), Vec::new()));
         Self(Arc::new(Inner { store, writer: None }))
     }
 
@@ -286,11 +249,8 @@ impl Quarantine {
         let store = self.store();
         let peer = refused.raw.peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let nearness = store.nearness(&refused, peer);
-        let queued = store.may_write(nearness, refused.raw.received_at).then(|| {
-            let rejected = copy(refused, nearness, peer);
-            store.queue(&writer.queue, rejected)
-        });
-        if queued != Some(true) {
+        let in_pace = store.may_write(refused.trigger_id, nearness, refused.raw.received_at);
+        if !in_pace || !store.queue(&writer.queue, store::copy(refused, nearness, peer)) {
             store.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -349,7 +309,7 @@ impl Quarantine {
     /// If somebody has it.
     pub fn claim(&self, id: HeldId) -> Result<Claim, Error> {
         let mut releasing = self.store().releasing.lock();
-        if releasing.len() >= RELEASES_MAX || !releasing.insert(id) {
+        if !releasing.insert(id) {
             return Err(Error::Busy(id));
         }
         Ok(Claim { quarantine: self.clone(), id })
@@ -381,6 +341,7 @@ impl Quarantine {
         let shelf = store.shelf().lock();
         Gauges {
             entries: shelf.held().len(),
+            unreadable: shelf.unreadable().count(),
             bytes: shelf.bytes(),
             evicted: store.evicted.load(Ordering::Relaxed),
             dropped: store.dropped.load(Ordering::Relaxed),
@@ -407,148 +368,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-impl Store {
-    fn new(folder: Folder, known: Known) -> Self {
-        Self {
-            folder,
-            shelf: OnceLock::new(),
-            known,
-            news: AtomicBool::new(false),
-            paces: std::array::from_fn(|_| TokenBucket::new(PACE_PER_SECOND, PACE_BURST)),
-            queued_bytes: AtomicUsize::new(0),
-            evicted: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            releasing: Mutex::default(),
-        }
-    }
-
-    fn shelf(&self) -> &Mutex<Shelf> {
-        self.shelf.get_or_init(|| Mutex::new(self.load()))
-    }
-
-    /// Reads the folder. A folder that cannot be read keeps nothing until the next start.
-    fn load(&self) -> Shelf {
-        let mut shelf = Shelf::new(BOUNDS);
-        let found = self.folder.scan().unwrap_or_else(|error| {
-            tracing::error!(%error, "could not read the quarantine");
-            Vec::new()
-        });
-        let unreadable = found.iter().filter(|found| matches!(found, Found::Unreadable(..))).count();
-        if unreadable > 0 {
-            tracing::warn!(
-                unreadable,
-                "deliveries in quarantine do not open: damaged, or sealed under another key"
-            );
-        }
-        for found in found {
-            match found {
-                Found::Unreadable(id, bytes) => shelf.add_unreadable(id, bytes),
-                // What no longer fits under smaller bounds stays a file, and is found again.
-                Found::Held(held) => drop(shelf.admit(*held)),
-            }
-        }
-        shelf
-    }
-
-    fn nearness(&self, refused: &Refused<'_>, peer: IpAddr) -> Nearness {
-        let reason = refused.rejection.reason;
-        Nearness {
-            // The form is judged before the proof, and the proof before the clock.
-            has_form: matches!(reason, RejectReason::InvalidSignature | RejectReason::TimestampOutOfWindow),
-            is_known: self.known.contains(refused.trigger_id, peer),
-            has_id: has_id(refused),
-        }
-    }
-
-    /// Tells whether the class of a delivery is within its pace.
-    fn may_write(&self, nearness: Nearness, at: Timestamp) -> bool {
-        let class = match nearness {
-            Nearness { has_form: false, .. } => 0,
-            Nearness { is_known: false, .. } => 1,
-            Nearness { .. } => 2,
-        };
-        self.paces[class].try_take(at.as_microsecond()).is_ok()
-    }
-
-    /// Hands a delivery to the writer; tells whether there was room.
-    fn queue(&self, queue: &SyncSender<Job>, rejected: Rejected) -> bool {
-        let bytes = rejected.request.memory_bytes();
-        let fits = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= QUEUE_BYTES_MAX;
-        let queued = fits && queue.try_send(Job::Keep(Box::new(rejected))).is_ok();
-        if !queued {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        queued
-    }
-
-    fn forget(&self, id: HeldId) -> bool {
-        let mut shelf = self.shelf().lock();
-        let was_there = shelf.remove(id).is_some();
-        self.folder.remove(id);
-        was_there
-    }
-
-    /// Writes a delivery where the policy wants it, and removes what gave way for it.
-    fn put(&self, rejected: &Rejected) -> Result<(), Error> {
-        let mut shelf = self.shelf().lock();
-        let id = HeldId::after(shelf.last(), rejected.received_at);
-        let sealed = self.folder.seal(id, rejected)?;
-        let evicted = match shelf.admit(held(id, rejected, sealed.bytes())) {
-            Admission::Refused => {
-                self.evicted.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
-            }
-            Admission::Kept(evicted) => evicted,
-        };
-        // First, so that the folder never takes more than it may.
-        evicted.iter().for_each(|gone| self.folder.remove(*gone));
-        self.evicted.fetch_add(evicted.len() as u64, Ordering::Relaxed);
-        self.folder.write(id, &sealed).inspect_err(|_| drop(shelf.remove(id)))
-    }
-}
-
-fn held(id: HeldId, rejected: &Rejected, file_bytes: u64) -> Held {
-    Held {
-        id,
-        trigger_id: rejected.trigger_id.clone(),
-        provider: rejected.provider.clone(),
-        received_at: rejected.received_at,
-        peer: rejected.peer,
-        reason: rejected.reason,
-        hint: rejected.hint.clone(),
-        nearness: rejected.nearness,
-        body_bytes: rejected.body_bytes,
-        has_body: rejected.request.body.is_some(),
-        file_bytes,
-    }
-}
-
-fn copy(refused: Refused<'_>, nearness: Nearness, peer: IpAddr) -> Rejected {
-    let Refused { trigger_id, provider, rejection, raw, .. } = refused;
-    Rejected {
-        trigger_id: trigger_id.clone(),
-        provider: provider.clone(),
-        reason: rejection.reason,
-        hint: held::short_hint(&rejection.hint),
-        nearness,
-        peer,
-        received_at: raw.received_at,
-        body_bytes: raw.body.len() as u64,
-        request: Request::copy(raw, BODY_BYTES_MAX),
-    }
-}
-
-/// Tells whether a request has a header with a delivery's id. Ids within a body are not looked for: a body that
-/// may be forged is not parsed.
-fn has_id(refused: &Refused<'_>) -> bool {
-    let names = refused.id_locations.iter().filter_map(|location| location.strip_prefix("header:"));
-    let mut headers = names.flat_map(|name| {
-        let is_it = move |header: &&(String, Bytes)| header.0.eq_ignore_ascii_case(name);
-        refused.raw.headers.iter().filter(is_it)
-    });
-    headers.any(|(_, value)| !value.trim_ascii().is_empty())
 }
 
 #[cfg(test)]

@@ -188,7 +188,8 @@ impl Shelf {
         let new = &self.held[&new];
         let own = group(new);
         if let Some(over) = self.senders[&own].over(self.bounds.sender) {
-            return self.least(over, |held| group(held) == own);
+            let (trigger_id, address) = &own;
+            return self.least(over, |it| it.trigger_id == *trigger_id && sender(it.peer) == *address);
         }
         if let Some(over) = self.triggers[&new.trigger_id].over(self.bounds.trigger) {
             return self.least(over, |held| held.trigger_id == new.trigger_id);

@@ -2,6 +2,7 @@
 
 use tempfile::TempDir;
 
+use super::store::{PACE_BURST, QUEUE_BYTES_MAX, SENDER_ROOM};
 use super::*;
 use crate::secrets::MasterKey;
 

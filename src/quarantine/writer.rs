@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::Store;
 use super::held::Rejected;
+use super::store::Store;
 use crate::supervise;
 
 /// How long it takes at least until the known addresses are written again.

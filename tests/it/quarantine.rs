@@ -221,3 +221,47 @@ fn time_is_judged_as_of_the_arrival() {
     server.cli(&["quarantine", "release", &id]);
     assert_eq!(receiver.wait_for(1)[0].body, BODY);
 }
+
+#[test]
+fn what_is_released_on_a_paused_trigger_is_held() {
+    let receiver = Receiver::start();
+    let mut server = Server::start(&mistaken(&receiver));
+    send(&server, "one", BODY);
+    let id = id(&held(&server, 1)[0]).to_owned();
+    mend(&server, &receiver);
+    server.stop();
+    server.restart();
+    server.cli(&["triggers", "pause", "github"]);
+    server.cli(&["quarantine", "release", &id]);
+    server
+        .wait("the run to be held", |s| s.items(&["runs", "list"]).iter().any(|run| run["reason"] == "held"));
+    assert!(receiver.got().is_empty());
+    server.cli(&["triggers", "resume", "github"]);
+    assert_eq!(receiver.wait_for(1)[0].body, BODY);
+}
+
+#[test]
+fn a_handshake_is_not_released_for_nobody_waits_for_its_answer() {
+    let receiver = Receiver::start();
+    let slack = |secret: &str| {
+        let text = config(&receiver.url("/fn")).replace("provider = \"github\"", "provider = \"slack\"");
+        text.replace("literal:", &format!("literal:{secret}"))
+    };
+    let mut server = Server::start(&slack("wrong"));
+    let body = br#"{"type":"url_verification","challenge":"wolpertinger","token":"x"}"#;
+    let at = Clock::system().now().as_second().to_string();
+    let signed = [b"v0:", at.as_bytes(), b":", body].concat();
+    let signature = github_signature(SECRET, &signed).replace("sha256=", "v0=");
+    let headers = [("x-slack-request-timestamp", at.as_str()), ("x-slack-signature", signature.as_str())];
+    assert_eq!(request(server.front, "POST", "/hooks/github", &headers, body).status, 401);
+    let id = id(&held(&server, 1)[0]).to_owned();
+    std::fs::write(server.folder.path().join("hookkeeper.toml"), slack("")).unwrap();
+    server.stop();
+    server.restart();
+    let shown = show(&server, &id);
+    assert_eq!((&shown["verifies_now"], &shown["cause"]["code"]), (&json!(false), &json!("handshake")));
+    assert!(!shown.to_string().contains("wolpertinger"), "what a handshake carries stays sealed");
+    assert_eq!(server.run(&["quarantine", "release", &id]).status.code(), Some(1));
+    assert!(server.items(&["events", "list"]).is_empty());
+    held(&server, 1);
+}

@@ -159,6 +159,7 @@ impl View {
             "duplicates": counts.duplicates,
             "quarantine": {
                 "entries": quarantine.entries,
+                "unreadable": quarantine.unreadable,
                 "bytes": quarantine.bytes,
                 "evicted": quarantine.evicted,
                 "dropped": quarantine.dropped,

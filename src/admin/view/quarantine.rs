@@ -83,11 +83,11 @@ impl View {
         let Some(config) = self.config.as_deref() else {
             return cannot("this needs the configuration: name it with --config".to_owned());
         };
-        let Some(entry) = self.catalog.get(held.provider.as_str()) else {
-            return cannot(format!("the provider {} is not in the catalogue", held.provider));
+        let Some(trigger) = config.trigger(&held.trigger_id) else {
+            return cannot(ReleaseError::NoTrigger(held.trigger_id.clone()).to_string());
         };
-        let Some(trigger) = config.trigger(&held.trigger_id).filter(|it| it.provider == held.provider) else {
-            return cannot(format!("the trigger {} is configured no more", held.trigger_id));
+        let Some(entry) = self.catalog.get(trigger.provider.as_str()) else {
+            return cannot(format!("the provider {} is not in the catalogue", trigger.provider));
         };
         let sealed = |name: &str| self.log.state().sealed(name);
         let url = config.server.public_url.as_deref();
