@@ -11,6 +11,8 @@ pub mod front_door;
 
 pub mod provider;
 
+pub mod quarantine;
+
 pub mod dispatch;
 pub mod router;
 pub mod supervise;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::query::Query;
 use super::server::blocking;
 use super::view::{event_id, run_id, shown};
-use super::{AUDIT_ADMIN, AdminState, Problem, replays};
+use super::{AUDIT_ADMIN, AdminState, Problem, quarantine, replays};
 use crate::config::{is_store_name, parse_duration};
 use crate::event::{FunctionId, RunId, RunState, TriggerId};
 use crate::event_log::record::{Audit, Controlled, Record, RunAction, Sealed, Switch, Switched};
@@ -47,7 +47,7 @@ pub(super) struct Done {
     pub(super) value: Value,
 }
 
-fn ok(value: Value) -> Result<Done, Problem> {
+pub(super) fn ok(value: Value) -> Result<Done, Problem> {
     Ok(Done { status: 200, value })
 }
 
@@ -57,12 +57,14 @@ pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
         ["events", _, "replay"]
         | ["runs", _, "cancel" | "retry"]
         | ["dead-letters", "replay"]
+        | ["quarantine", "release"]
+        | ["quarantine", _, "release"]
         | ["triggers", _, "pause" | "resume" | "arm"]
         | ["functions", _, "pause" | "resume"]
         | ["replays"]
         | ["replays", _, "cancel"] => &["POST"],
         ["secrets", .., last] if *last == "reveal" && parts.len() > 2 => &["POST"],
-        ["dead-letters"] | ["dead-letters", _] => &["DELETE"],
+        ["dead-letters" | "quarantine"] | ["dead-letters" | "quarantine", _] => &["DELETE"],
         ["secrets", .., last] if *last != "sealed" => &["PUT", "DELETE"],
         _ => &[],
     }
@@ -70,8 +72,10 @@ pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
 
 /// Tells whether a path that changes something cannot be read.
 pub(super) fn is_write_only(parts: &[&str]) -> bool {
-    !methods(parts).is_empty() && !matches!(parts, ["replays"] | ["dead-letters"] | ["dead-letters", _])
-        || parts == ["dead-letters", "replay"]
+    let reads = ["replays", "dead-letters", "quarantine"];
+    let is_read = matches!(parts, [first] if reads.contains(first))
+        || matches!(parts, ["dead-letters" | "quarantine", id] if !matches!(*id, "replay" | "release"));
+    !methods(parts).is_empty() && !is_read
 }
 
 /// Does what a request asks for, to its end also if the client hangs up meanwhile: what was begun is audited.
@@ -92,7 +96,7 @@ pub(super) async fn act(state: &AdminState, act: Act) -> Result<Done, Problem> {
 
 async fn perform(state: &AdminState, act: Act) -> Result<Done, Problem> {
     let parts: Vec<&str> = act.path.split('/').collect();
-    if parts != ["dead-letters"] {
+    if !matches!(parts.as_slice(), ["dead-letters" | "quarantine"]) {
         act.query.only(&[])?;
     }
     match (act.method.as_str(), parts.as_slice()) {
@@ -108,6 +112,7 @@ async fn perform(state: &AdminState, act: Act) -> Result<Done, Problem> {
         ("POST", ["dead-letters", "replay"]) => replays::replay_dead(state, &act).await,
         ("DELETE", ["dead-letters"]) => purge_all(state, &act).await,
         ("DELETE", ["dead-letters", id]) => control(state, &act, run_id(id)?, RunAction::Purge).await,
+        (_, ["quarantine", rest @ ..]) => quarantine::perform(state, &act, rest).await,
         ("POST", ["triggers", id, action]) => trigger(state, &act, id, action).await,
         ("POST", ["functions", id, action]) => function(state, &act, id, *action == "pause").await,
         ("POST", ["secrets", name @ .., "reveal"]) => reveal(state, &act, &name.join("/")).await,
@@ -125,7 +130,7 @@ pub(super) fn fields<T: DeserializeOwned>(body: &Value) -> Result<T, Problem> {
 /// The body of an action that takes nothing.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// Returns the line of `audit.admin` for an action.
 fn audit_line(

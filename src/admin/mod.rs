@@ -7,6 +7,7 @@
 mod actions;
 mod guard;
 mod problem;
+mod quarantine;
 mod query;
 mod replays;
 mod server;
@@ -28,9 +29,11 @@ use self::replays::Replays;
 use crate::catalog::ProviderCatalog;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::connector::RawInbound;
 use crate::event::{Timestamp, TriggerId};
-use crate::event_log::Log;
+use crate::event_log::{Ingested, Log};
 use crate::provider::Change;
+use crate::quarantine::{Quarantine, ReleaseError};
 use crate::replay::Replayer;
 use crate::secrets::{Secret, Vault};
 
@@ -52,6 +55,14 @@ pub trait Runtime: Send + Sync {
 
     /// Says that a secret of the store was set or removed: whoever uses it resolves it anew.
     async fn secret_changed(&self, name: &str);
+
+    /// Verifies a delivery of the quarantine again, as of its arrival, and takes it in; returns what it
+    /// became once that is on the device.
+    ///
+    /// # Errors
+    ///
+    /// If it still does not verify, or cannot be taken in.
+    async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError>;
 }
 
 /// A trigger as its actor publishes it.
@@ -89,6 +100,8 @@ pub struct Parts {
     pub replayer: Replayer,
     /// Seals and opens secrets.
     pub vault: Arc<Vault>,
+    /// What was refused.
+    pub quarantine: Quarantine,
     /// The token that callers must show; must be there unless the listener is on loopback.
     pub token: Option<Secret>,
     /// The address of the admin listener.
@@ -127,6 +140,8 @@ impl AdminState {
             view: View {
                 log: parts.log,
                 clock: parts.clock,
+                vault: Arc::clone(&parts.vault),
+                quarantine: parts.quarantine,
                 catalog: parts.catalog,
                 config: Some(Arc::clone(&parts.config)),
                 runtime: Some(Arc::clone(&parts.runtime)),

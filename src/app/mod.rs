@@ -25,10 +25,11 @@ use crate::clock::Clock;
 use crate::config::{Config, Trigger};
 use crate::connector::{Credentials, Reply};
 use crate::event::ProviderId;
-use crate::event_log::{EventLog, Log, Options};
+use crate::event_log::{Condition, EventLog, Log, Options};
 use crate::flow::TokenBucket;
 use crate::front_door::{self, Door};
 use crate::provider::{Activation, Deps, Fixed, ProviderHandle, Providers};
+use crate::quarantine::{self, Quarantine};
 use crate::replay::Replayer;
 use crate::router::Router;
 use crate::secrets::Vault;
@@ -101,6 +102,7 @@ pub fn run(options: ServeOptions) -> anyhow::Result<()> {
 struct Running {
     started: Started,
     log: Log,
+    quarantine: Quarantine,
     providers: Arc<Providers>,
     provider_arbiter: Arbiter,
     router: Router,
@@ -133,11 +135,13 @@ impl Running {
         let router =
             Router::start(log.clone(), clock.clone(), subscriptions).context("cannot start the router")?;
 
-        let (admin_server, admin) = admin_server(options, &parts, replayer)?;
+        let quarantine = quarantine(config, &log, &vault)?;
+        let door = Arc::new(Door::new(providers.clone(), log.clone(), quarantine.clone(), clock.clone()));
+        let runtime = Arc::new(ProviderRuntime { providers: providers.clone(), door: door.clone() });
+        let (admin_server, admin) = admin_server(options, &parts, replayer, quarantine.clone(), runtime)?;
         let admin_door = admin_server.handle();
         actix::spawn(admin_server);
 
-        let door = Door::new(providers.clone(), log.clone(), clock.clone());
         let (front, listen) = front_server(config, door)?;
         let door = front.handle();
         actix::spawn(front);
@@ -148,6 +152,7 @@ impl Running {
         Ok(Self {
             started,
             log,
+            quarantine,
             providers,
             provider_arbiter,
             router,
@@ -174,6 +179,7 @@ impl Running {
             );
         }
         self.admin_door.stop(false).await;
+        let _ = web::block(move || self.quarantine.stop()).await;
         self.log.close(deadline.max(Instant::now() + LOG_CLOSE_TIMEOUT)).await;
         self.provider_arbiter.stop();
         Ok(())
@@ -257,9 +263,21 @@ fn subscriptions(config: &Config) -> anyhow::Result<Subscriptions> {
     Ok(Arc::new(ArcSwap::from_pointee(subscriptions)))
 }
 
-fn front_server(config: &Config, door: Door) -> anyhow::Result<(Server, SocketAddr)> {
+/// Opens the quarantine. What is refused is not kept while the disk has no more room than the log needs.
+fn quarantine(config: &Config, log: &Log, vault: &Arc<Vault>) -> anyhow::Result<Quarantine> {
+    let of_log = log.clone();
+    let parts = quarantine::Parts {
+        data: &config.log.path,
+        vault: vault.clone(),
+        triggers: config.triggers.iter().map(|trigger| trigger.id.clone()).collect(),
+        has_room: Box::new(move || of_log.health().condition == Condition::Ok),
+    };
+    Quarantine::start(parts).context("cannot open the quarantine")
+}
+
+fn front_server(config: &Config, door: Arc<Door>) -> anyhow::Result<(Server, SocketAddr)> {
     let server = &config.server;
-    let door = web::Data::new(door);
+    let door = web::Data::from(door);
     let app = move || App::new().app_data(door.clone()).default_service(web::to(front_door::handle));
     let http = HttpServer::new(app)
         .workers(server.workers)
@@ -282,6 +300,8 @@ fn admin_server(
     options: &ServeOptions,
     parts: &Parts<'_>,
     replayer: Replayer,
+    quarantine: Quarantine,
+    runtime: Arc<ProviderRuntime>,
 ) -> anyhow::Result<(Server, SocketAddr)> {
     let server = &options.config.server;
     let sealed = |name: &str| parts.log.state().sealed(name);
@@ -292,8 +312,9 @@ fn admin_server(
         clock: parts.clock.clone(),
         catalog: options.catalog.clone(),
         config: Arc::new(options.config.clone()),
-        runtime: Arc::new(ProviderRuntime(parts.providers.clone())),
+        runtime,
         vault: parts.vault.clone(),
+        quarantine,
         replayer,
         token: token.context("server.admin_token")?,
         address: server.admin,

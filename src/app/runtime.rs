@@ -7,31 +7,42 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 
 use crate::admin::{Runtime, TriggerStatus};
+use crate::connector::RawInbound;
 use crate::event::TriggerId;
+use crate::event_log::Ingested;
+use crate::front_door::Door;
 use crate::provider::{Activation, Change, ProviderHandle, Providers, TriggerSnapshot};
+use crate::quarantine::ReleaseError;
 
-/// The provider actors, as the admin API sees them.
-pub(super) struct ProviderRuntime(pub(super) Arc<Providers>);
+/// The provider actors and the front door, as the admin API sees them.
+pub(super) struct ProviderRuntime {
+    pub(super) providers: Arc<Providers>,
+    pub(super) door: Arc<Door>,
+}
 
 #[async_trait]
 impl Runtime for ProviderRuntime {
     fn triggers(&self) -> Vec<TriggerStatus> {
         let of_provider =
             |handle| ProviderHandle::triggers(handle).map(move |trigger| status(handle, &trigger));
-        self.0.iter().flat_map(of_provider).collect()
+        self.providers.iter().flat_map(of_provider).collect()
     }
 
     async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()> {
-        let provider = self.0.of_trigger(id).with_context(|| format!("there is no trigger {id}"))?;
+        let provider = self.providers.of_trigger(id).with_context(|| format!("there is no trigger {id}"))?;
         provider.change(id, change).await
     }
 
     async fn secret_changed(&self, _name: &str) {
-        for provider in self.0.iter() {
+        for provider in self.providers.iter() {
             if let Err(error) = provider.refresh().await {
                 tracing::warn!(provider = %provider.id(), %error, "provider takes the changed secret when it is rebuilt");
             }
         }
+    }
+
+    async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError> {
+        self.door.release(trigger_id, raw).await
     }
 }
 

@@ -15,6 +15,7 @@ mod knowledge;
 mod log;
 mod print_event;
 mod providers;
+mod quarantine;
 mod render;
 mod replay;
 mod runs;
@@ -75,6 +76,9 @@ enum Command {
     /// Runs that used up their attempts or failed for good
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Deliveries that were refused, kept sealed
+    #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
     /// Start new runs of stored events
     Replay(replay::Replay),
     /// Tell the whole account of an event or run
@@ -179,6 +183,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Events(command) => block_on(command.run()),
         Command::Runs(command) => block_on(command.run()),
         Command::DeadLetters(command) => block_on(command.run()),
+        Command::Quarantine(command) => block_on(command.run()),
         Command::Replay(command) => block_on(command.run()),
         Command::Why(command) => block_on(command.run()),
         Command::Providers(command) => command.run(),

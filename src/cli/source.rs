@@ -19,7 +19,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Scope};
 use crate::event::EventId;
 use crate::event_log::{self, Log};
-use crate::secrets::resolve_without_store;
+use crate::quarantine::Quarantine;
+use crate::secrets::{Vault, resolve_without_store};
 
 /// Environment variable with the admin API's token.
 pub(super) const TOKEN_ENV: &str = "HOOKKEEPER_ADMIN_TOKEN";
@@ -190,7 +191,9 @@ fn folder(data: &Path, settings: Option<Settings>) -> anyhow::Result<Source> {
         Some(Settings { config, catalog, .. }) => (Some(Arc::new(config)), catalog),
         None => (None, crate::catalog::ProviderCatalog::built_in()),
     };
-    let view = View { log, clock: Clock::system(), catalog, config, runtime: None };
+    let vault = Arc::new(Vault::new(data));
+    let quarantine = Quarantine::reader(data, Arc::clone(&vault));
+    let view = View { log, clock: Clock::system(), vault, quarantine, catalog, config, runtime: None };
     Ok(Source::Folder(Box::new(view)))
 }
 

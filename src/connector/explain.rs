@@ -15,7 +15,7 @@ use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::event::Timestamp;
 use crate::secrets::Secret;
 use crate::signature::json_text::{self, Style};
-use crate::signature::{Filter, Key, Named, Problem, Request, Scheme, Values, Window};
+use crate::signature::{Encoding, Filter, Key, Named, Problem, Request, Scheme, Values, Window};
 
 /// Prefixes that people leave out of secrets, or paste too much of.
 const PREFIXES: [&str; 4] = ["whsec_", "lin_wh_", "secret_", "sha256="];
@@ -42,6 +42,16 @@ pub enum Cause {
         /// How it must be read.
         how: &'static str,
     },
+    /// The signature is good, but written in another encoding.
+    SignatureForm {
+        /// In which.
+        encoding: Encoding,
+    },
+    /// Another URL was signed than the one that is taken for signed here.
+    Url {
+        /// Which: with scheme and host, or the path alone where the scheme signs no more.
+        signed: String,
+    },
     /// The body was changed on the way.
     Body {
         /// What gives back the bytes that were signed.
@@ -52,6 +62,21 @@ pub enum Cause {
         /// Signed time minus ours, in seconds.
         ahead_s: i64,
     },
+}
+
+impl Cause {
+    /// Returns a stable code for the kind of cause.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Cause::OtherHeader { .. } => "other_header",
+            Cause::OtherSecret { .. } => "other_secret",
+            Cause::SecretForm { .. } => "secret_form",
+            Cause::SignatureForm { .. } => "signature_form",
+            Cause::Url { .. } => "other_url",
+            Cause::Body { .. } => "body_changed",
+            Cause::Clock { .. } => "clock",
+        }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -66,6 +91,15 @@ impl fmt::Display for Cause {
             Cause::OtherSecret { name } => write!(f, "the secret {name} yields the signature"),
             Cause::SecretForm { number, how } => {
                 write!(f, "secret number {number} yields the signature once it is {how}")
+            }
+            Cause::SignatureForm { encoding } => {
+                write!(f, "the signature is good, but written in {encoding}")
+            }
+            Cause::Url { signed } => {
+                write!(
+                    f,
+                    "the signature is good for the URL {signed}: is server.public_url what is registered"
+                )
             }
             Cause::Body { how } => {
                 write!(f, "the body was changed on the way: with {how} the signature holds")
@@ -103,10 +137,13 @@ pub fn explain(
     Ok(match case.verify(&keys, raw, window) {
         Ok(()) | Err(Problem::Conflict { .. }) => None,
         Err(Problem::OutOfWindow { ahead_s, .. }) => Some(Cause::Clock { ahead_s }),
-        Err(Problem::Missing { .. }) => case.other_header(&keys),
-        Err(_) => {
-            case.other_secret(others).or_else(|| case.secret_form(secrets)).or_else(|| case.body(&keys))
-        }
+        Err(Problem::Missing { .. }) => case.other_header(&keys).or_else(|| case.url(&keys)),
+        Err(_) => case
+            .other_secret(others)
+            .or_else(|| case.secret_form(secrets))
+            .or_else(|| case.signature_form(&keys))
+            .or_else(|| case.url(&keys))
+            .or_else(|| case.body(&keys)),
     })
 }
 
@@ -120,10 +157,21 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn verify(&self, keys: &[Key], raw: &RawInbound, window: Window) -> Result<(), Problem> {
+        self.verify_at(self.trigger.public_url.as_deref(), keys, raw, window)
+    }
+
+    /// Verifies as if the trigger were registered under another URL.
+    fn verify_at(
+        &self,
+        public_url: Option<&str>,
+        keys: &[Key],
+        raw: &RawInbound,
+        window: Window,
+    ) -> Result<(), Problem> {
         let request = Request {
             method: &raw.method,
             url: &raw.url,
-            public_url: self.trigger.public_url.as_deref(),
+            public_url,
             headers: &raw.headers,
             body: &raw.body,
         };
@@ -180,12 +228,71 @@ impl Case<'_> {
         })
     }
 
+    fn signature_form(&self, keys: &[Key]) -> Option<Cause> {
+        let found = [Encoding::Hex, Encoding::Base64, Encoding::Base64Url].into_iter().find(|encoding| {
+            let scheme = self.scheme.with_encoding(*encoding);
+            Case { scheme: &scheme, ..*self }.holds(keys, self.raw)
+        })?;
+        Some(Cause::SignatureForm { encoding: found })
+    }
+
+    fn url(&self, keys: &[Key]) -> Option<Cause> {
+        if !self.scheme.covers_url() {
+            return None;
+        }
+        let (path, query) = match self.raw.url.split_once('?') {
+            Some((path, query)) => (path, format!("?{query}")),
+            None => (self.raw.url.as_str(), String::new()),
+        };
+        let bases = bases(self.raw, self.trigger.public_url.as_deref());
+        let tried = bases.iter().flat_map(|base| paths(path).map(|path| (base, path)));
+        let mut tried = tried.flat_map(|(base, path)| [&*query, ""].map(|query| (base, path.clone(), query)));
+        tried.find_map(|(base, path, query)| {
+            let public_url = base.as_ref().map(|base| format!("{base}{path}"));
+            let raw = RawInbound { url: format!("{path}{query}"), ..self.raw.clone() };
+            let verified = self.verify_at(public_url.as_deref(), keys, &raw, self.any_time());
+            verified
+                .ok()
+                .map(|()| Cause::Url { signed: format!("{}{path}{query}", base.as_deref().unwrap_or("")) })
+        })
+    }
+
     fn body(&self, keys: &[Key]) -> Option<Cause> {
         bodies(&self.raw.body).into_iter().find_map(|(how, body)| {
             let raw = RawInbound { body, ..self.raw.clone() };
             self.holds(keys, &raw).then_some(Cause::Body { how })
         })
     }
+}
+
+/// Schemes and hosts that a provider may have called: those of the request, and those that are configured. None
+/// stands for schemes that sign the path alone.
+fn bases(raw: &RawInbound, public_url: Option<&str>) -> Vec<Option<String>> {
+    let headers = ["x-forwarded-host", "x-original-host", "host"];
+    let sent = headers.into_iter().filter_map(|name| raw.header_values(name).next());
+    let sent = sent.filter_map(|host| std::str::from_utf8(host).ok()).map(str::trim);
+    let configured = public_url.and_then(|url| url.split_once("://")?.1.split('/').next());
+    let mut hosts: Vec<&str> = Vec::new();
+    for host in configured.into_iter().chain(sent) {
+        let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare);
+        hosts.extend([host, bare]);
+    }
+    let mut bases = vec![None];
+    for base in hosts.iter().flat_map(|host| [format!("https://{host}"), format!("http://{host}")]) {
+        if !bases.contains(&Some(base.clone())) {
+            bases.push(Some(base));
+        }
+    }
+    bases
+}
+
+/// A path as it is, and with its last slash the other way.
+fn paths(path: &str) -> [String; 2] {
+    let other = match path.strip_suffix('/') {
+        Some(bare) => bare.to_owned(),
+        None => format!("{path}/"),
+    };
+    [path.to_owned(), other]
 }
 
 /// Other ways to read a secret.
@@ -302,6 +409,76 @@ mod tests {
         check("github", secret, ("x", "x\n"), |_| (), body("the blanks around it removed"));
         check("github", secret, ("x\n", "x"), |_| (), body("a line end behind it"));
         check("github", secret, ("x", "y"), |_| (), None);
+    }
+
+    /// Signs with the generic scheme and some settings, for one URL; explains what arrives at another with others.
+    fn check_generic(
+        (signed_with, at): (&[(&str, &str)], &str),
+        (received_with, public_url, url): (&[(&str, &str)], Option<&str>, &str),
+        expected: Option<Cause>,
+    ) {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let catalog = ProviderCatalog::built_in();
+        let entry = catalog.get("hmac").unwrap();
+        let trigger = |pairs: &[(&str, &str)], public_url: Option<&str>| {
+            let pairs = [("header", "X-Sig")].iter().chain(pairs);
+            TriggerSettings {
+                settings: pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                public_url: public_url.map(str::to_owned),
+                ..TriggerSettings::of_secrets([Secret::new("s")])
+            }
+        };
+        let path = at.split_once("://").map_or(at, |(_, rest)| &rest[rest.find('/').unwrap()..]);
+        let base = at.split('?').next();
+        let signer = Signer::new(entry, &trigger(signed_with, base)).unwrap().unwrap();
+        let request = SignRequest {
+            method: "POST",
+            url: path,
+            headers: &[],
+            body: BODY.as_bytes(),
+            now,
+            delivery_id: "d",
+            kind: None,
+        };
+        let mut headers = signer.sign(request).unwrap().headers;
+        headers.push(("host".into(), "hooks.example:8443".into()));
+        let raw = RawInbound {
+            method: "POST".into(),
+            url: url.into(),
+            headers: headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
+            body: BODY.into(),
+            received_at: now,
+            peer: None,
+        };
+        let trigger = trigger(received_with, public_url);
+        assert_eq!(explain(entry, &trigger, &[], &raw, now).unwrap(), expected);
+    }
+
+    #[test]
+    fn urls_are_tried_as_they_may_have_been_called() {
+        let with_url: &[_] = &[("content", "{url}{body}")];
+        let check = |signed: &str, public_url: Option<&str>, found: bool| {
+            let cause = found.then(|| Cause::Url { signed: signed.to_owned() });
+            check_generic((with_url, signed), (with_url, public_url, "/hooks/x?a=1"), cause);
+        };
+        check("https://a.example/hooks/x?a=1", Some("https://a.example/hooks/x"), false);
+        check("https://a.example/hooks/x?a=1", Some("http://a.example/hooks/x"), true);
+        check("https://a.example/hooks/x/?a=1", Some("https://a.example/hooks/x"), true);
+        check("https://a.example/hooks/x", Some("https://a.example/hooks/x"), true);
+        check("https://hooks.example/hooks/x?a=1", Some("https://a.example/hooks/x"), true);
+        check("https://hooks.example:8443/hooks/x?a=1", None, true);
+        check("https://elsewhere.example/hooks/x?a=1", Some("https://a.example/hooks/x"), false);
+        let with_path: &[_] = &[("content", "{path}{body}")];
+        let slash = Cause::Url { signed: "/hooks/x/".into() };
+        check_generic((with_path, "/hooks/x/"), (with_path, None, "/hooks/x"), Some(slash));
+    }
+
+    #[test]
+    fn signatures_are_read_in_other_encodings() {
+        let (hex, base64): (&[_], &[_]) = (&[], &[("encoding", "base64")]);
+        let form = |encoding| Some(Cause::SignatureForm { encoding });
+        check_generic((base64, "/"), (hex, None, "/"), form(Encoding::Base64));
+        check_generic((hex, "/"), (base64, None, "/"), form(Encoding::Hex));
     }
 
     #[test]

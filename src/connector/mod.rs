@@ -7,6 +7,7 @@
 mod batch;
 mod catalog_connector;
 mod contract;
+mod credentials;
 mod explain;
 mod hmac_signed;
 mod keys;
@@ -22,6 +23,7 @@ pub use contract::{
     ActivationHandle, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
     ProviderPayloadSchema, RawInbound, Rejection, Reply, TriggerBinding,
 };
+pub use credentials::Credentials;
 pub use explain::{Cause, explain};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub use keys::{FetchedKey, KeyRequest};
@@ -30,8 +32,8 @@ pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
 pub use signer::{SignError, SignRequest, Signer, private_scheme};
 pub use verifier::{
-    Credentials, DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND,
-    Verifier, check_entry, needs_public_url,
+    DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier,
+    check_entry, needs_public_url,
 };
 
 pub use crate::catalog::TriggerKind;

@@ -15,7 +15,7 @@ use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::config::Dedupe;
 use crate::event::{RejectReason, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
-use crate::signature::{Context, Encoding, Key, Location, Named, Problem, Request, Template, Values, Window};
+use crate::signature::{Context, Encoding, Key, Named, Problem, Request, Template, Values, Window};
 
 /// Most secrets of one list that are tried for a request. A forged request costs one hash of its body
 /// for each.
@@ -354,41 +354,6 @@ fn verify_each(form: &Form, keys: &[Key], values: &Values<'_>, window: Window) -
 
 fn reject(reason: RejectReason, hint: String) -> NormalizeResult {
     NormalizeResult::Reject(Rejection { reason, hint })
-}
-
-/// Where credentials stand in a provider's requests, all of which must be kept out of every record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// Lower-case names of headers.
-    pub headers: Vec<String>,
-    /// Names of query parameters.
-    pub query: Vec<String>,
-}
-
-impl Credentials {
-    /// Collects what an entry says, and the places of proofs that are themselves the secret.
-    ///
-    /// # Errors
-    ///
-    /// If the entry does not compile with these settings.
-    pub fn of(entry: &Arc<ProviderEntry>, settings: &BTreeMap<String, String>) -> Result<Self, BuildError> {
-        let plan = Plan::new(entry, settings)?;
-        let mut credentials = Self {
-            headers: ["authorization", "proxy-authorization", "cookie"].map(str::to_owned).to_vec(),
-            query: Vec::new(),
-        };
-        let named = entry.credentials.iter().filter_map(|text| text.parse().ok());
-        let bearers = plan.forms.iter().filter(|form| form.scheme.is_bearer());
-        let places = bearers.flat_map(|form| form.scheme.places(&plan.fields).cloned());
-        for location in named.chain(places) {
-            match location {
-                Location::Header(name) => credentials.headers.push(name),
-                Location::Query(name) => credentials.query.push(name),
-                _ => {}
-            }
-        }
-        Ok(credentials)
-    }
 }
 
 /// Checks that an entry's texts mean something, for entries that no trigger uses yet.

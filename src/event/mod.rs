@@ -14,7 +14,7 @@ pub use id::{EventId, ParseEventIdError, ParseRunIdError, RunId};
 pub use name::{FunctionId, InvalidName, ProviderId, TriggerId};
 pub use position::Position;
 pub use run::{EventState, RunState, SkipReason};
-pub use status::{RejectReason, SignatureStatus};
+pub use status::{ParseRejectReasonError, RejectReason, SignatureStatus};
 pub use stored::{Batch, Body, EventContent, Header, SpooledBody, StoredEvent};
 pub use trigger_event::{Origin, ProviderPayload, REDACTED, TriggerEvent};
 

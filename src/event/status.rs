@@ -1,6 +1,7 @@
 //! How an event's signature was judged.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,22 @@ impl RejectReason {
             RejectReason::InvalidSignature => "invalid_signature",
             RejectReason::TimestampOutOfWindow => "timestamp_out_of_window",
         }
+    }
+}
+
+/// Text that is no reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("reasons are missing_header, invalid_header, invalid_signature and timestamp_out_of_window")]
+pub struct ParseRejectReasonError;
+
+impl FromStr for RejectReason {
+    type Err = ParseRejectReasonError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::MissingHeader, Self::InvalidHeader, Self::InvalidSignature, Self::TimestampOutOfWindow]
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or(ParseRejectReasonError)
     }
 }
 

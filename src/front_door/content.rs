@@ -1,9 +1,7 @@
 //! From a verified request to the content of its events: what the front door itself knows of them.
 
-use bytes::Bytes;
-
 use crate::connector::{BatchPart, Normalized, RawInbound};
-use crate::event::{Batch, Body, EventContent, Header, Origin, REDACTED};
+use crate::event::{Batch, Body, EventContent, Origin};
 use crate::provider::TriggerSnapshot;
 
 /// Builds the content of each event of one delivery; the body's bytes are shared, not copied.
@@ -16,8 +14,8 @@ pub(super) fn contents(
 ) -> Vec<EventContent> {
     let trace_id = trace_id(&raw);
     let credentials = &snapshot.fixed.credentials;
-    let mut headers = redact(raw.headers, &credentials.headers);
-    let url = redact_query(raw.url, &credentials.query);
+    let mut headers = credentials.redact_headers(raw.headers);
+    let url = credentials.redact_url(raw.url);
     let last = events.len().saturating_sub(1);
     let build = |(index, event): (usize, Normalized)| EventContent {
         provider: snapshot.provider.clone(),
@@ -43,31 +41,6 @@ pub(super) fn contents(
 
 fn batch(part: BatchPart) -> Batch {
     Batch { index: part.index, count: part.count, lead: part.lead, tail: part.tail }
-}
-
-fn redact(mut headers: Vec<Header>, credentials: &[String]) -> Vec<Header> {
-    for (name, value) in &mut headers {
-        if credentials.contains(name) {
-            *value = Bytes::from_static(REDACTED.as_bytes());
-        }
-    }
-    headers
-}
-
-/// Replaces the values of credentials in a URL's query; all else stays as sent.
-fn redact_query(url: String, credentials: &[String]) -> String {
-    let Some((path, query)) = url.split_once('?').filter(|_| !credentials.is_empty()) else { return url };
-    let pair = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or_default();
-        let plain = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-        if credentials.iter().any(|known| *known == plain) {
-            format!("{name}={REDACTED}")
-        } else {
-            pair.to_owned()
-        }
-    };
-    let query: Vec<String> = query.split('&').map(pair).collect();
-    format!("{path}?{}", query.join("&"))
 }
 
 /// Returns the trace id of the sender's `traceparent`
@@ -105,16 +78,5 @@ mod tests {
         }
         assert_ne!(new_trace_id(), new_trace_id());
         assert_eq!(new_trace_id().len(), 32);
-    }
-
-    #[test]
-    fn credentials_are_redacted_and_other_headers_stay() {
-        let header = |name: &str| (name.to_owned(), Bytes::from_static(b"value"));
-        let headers = ["authorization", "x-token", "x-other"].map(header).to_vec();
-        let credentials = ["authorization".to_owned(), "x-token".to_owned()];
-        let values: Vec<_> = redact(headers, &credentials).into_iter().map(|(_, v)| v).collect();
-        assert_eq!(values, [REDACTED, REDACTED, "value"]);
-        let url = redact_query("/x?a=1&to%6ben=s&b".to_owned(), &["token".to_owned()]);
-        assert_eq!(url, format!("/x?a=1&to%6ben={REDACTED}&b"));
     }
 }

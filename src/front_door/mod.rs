@@ -9,6 +9,7 @@ mod address_limit;
 mod answer;
 mod body;
 mod content;
+mod release;
 mod tls;
 
 use std::net::IpAddr;
@@ -25,9 +26,10 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::connector::{Judging, NormalizeResult, Normalized, RawInbound, Rejection, Verifier};
-use crate::event::{Body, EventContent, Timestamp};
+use crate::event::{Body, EventContent, SignatureStatus};
 use crate::event_log::{IngestError, Ingested, Log, NewEvent, SpoolWriter};
 use crate::provider::{Activation, ProviderHandle, Providers, TriggerSnapshot};
+use crate::quarantine::{Quarantine, Refused};
 
 use address_limit::AddressLimit;
 use body::{Buffered, Received};
@@ -44,6 +46,7 @@ const LARGE_BODIES_KIB: u32 = 64 * 1024;
 pub struct Door {
     providers: Arc<Providers>,
     log: Log,
+    quarantine: Quarantine,
     clock: Clock,
     addresses: AddressLimit,
     large_bodies: Semaphore,
@@ -60,11 +63,11 @@ struct Delivery {
 }
 
 impl Door {
-    /// Opens the door to `providers`, with `log` behind it.
-    pub fn new(providers: Arc<Providers>, log: Log, clock: Clock) -> Self {
+    /// Opens the door to `providers`, with `log` behind it, and `quarantine` for what is refused.
+    pub fn new(providers: Arc<Providers>, log: Log, quarantine: Quarantine, clock: Clock) -> Self {
         let large_bodies = Semaphore::new(LARGE_BODIES_KIB as usize);
         let (addresses, buffered) = (AddressLimit::default(), Buffered::default());
-        Self { providers, log, clock, addresses, large_bodies, buffered }
+        Self { providers, log, quarantine, clock, addresses, large_bodies, buffered }
     }
 
     /// Answers one request.
@@ -160,7 +163,7 @@ impl Door {
                 self.store(snapshot, delivery, events, Some(reply)).await
             }
             NormalizeResult::Reject(rejection) => {
-                self.reject(provider, snapshot, &rejection, delivery.peer, now)
+                self.reject(provider, snapshot, verifier, &rejection, &delivery)
             }
         }
     }
@@ -169,13 +172,21 @@ impl Door {
         &self,
         provider: &ProviderHandle,
         snapshot: &TriggerSnapshot,
+        verifier: &Verifier,
         rejection: &Rejection,
-        peer: IpAddr,
-        now: Timestamp,
+        delivery: &Delivery,
     ) -> HttpResponse {
+        let (peer, now) = (delivery.peer, delivery.raw.received_at);
         snapshot.fixed.counters.rejected.fetch_add(1, Ordering::Relaxed);
         let limited = self.addresses.refused(peer, now);
         provider.rejected(snapshot, rejection, peer, now, limited.is_err());
+        self.quarantine.keep(Refused {
+            trigger_id: &snapshot.trigger_id,
+            provider: &snapshot.provider,
+            id_locations: &verifier.entry().event.delivery,
+            rejection,
+            raw: &delivery.raw,
+        });
         match limited {
             Ok(()) => answer::rejected(rejection.reason),
             Err(wait) => answer::over_limit(wait),
@@ -192,6 +203,11 @@ impl Door {
     ) -> HttpResponse {
         let fixed = &snapshot.fixed;
         let now = delivery.raw.received_at;
+        let is_verified =
+            |event: &Normalized| matches!(event.signature_status, SignatureStatus::Verified { .. });
+        if events.iter().any(is_verified) {
+            self.quarantine.verified(&snapshot.trigger_id, delivery.peer);
+        }
         if let Some(bucket) = &fixed.bucket
             && let Err(wait) = bucket.try_take(now.as_microsecond())
         {

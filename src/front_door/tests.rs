@@ -12,6 +12,7 @@ use crate::connector::{SignRequest, Signer, TriggerSettings};
 use crate::event::EventId;
 use crate::event_log::Options;
 use crate::provider::{Change, Counters, Deps, Fixed};
+use crate::quarantine;
 use crate::secrets::{Secret, Vault};
 
 const SECRET: &str = "It's a Secret to Everybody";
@@ -20,7 +21,7 @@ struct House {
     providers: Arc<Providers>,
     log: Log,
     vault: Arc<Vault>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 fn trigger(provider: &str, secrets: &[&str]) -> Trigger {
@@ -74,14 +75,21 @@ fn house(triggers: Vec<Trigger>) -> House {
         ProviderHandle::start(deps, &Arbiter::current())
     };
     let providers = Arc::new(Providers::new(triggers.into_iter().map(start).collect()));
-    House { providers, log, vault, _folder: folder }
+    House { providers, log, vault, folder }
 }
 
 impl House {
     async fn service(
         &self,
     ) -> impl Service<actix_http::Request, Response = ServiceResponse, Error = actix_web::Error> + use<> {
-        let door = web::Data::new(Door::new(self.providers.clone(), self.log.clone(), Clock::system()));
+        let quarantine = Quarantine::start(quarantine::Parts {
+            data: self.folder.path(),
+            vault: self.vault.clone(),
+            triggers: Vec::new(),
+            has_room: Box::new(|| true),
+        });
+        let door = Door::new(self.providers.clone(), self.log.clone(), quarantine.unwrap(), Clock::system());
+        let door = web::Data::new(door);
         test::init_service(App::new().app_data(door).default_service(web::to(handle))).await
     }
 

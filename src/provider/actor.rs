@@ -7,7 +7,6 @@
 //! keeps all that the log has (pauses, arming, learned secrets), and the rate buckets and counters,
 //! which live in [`Fixed`](super::Fixed).
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +17,14 @@ use arc_swap::ArcSwap;
 use crate::catalog::ProviderEntry;
 use crate::clock::Clock;
 use crate::config::Trigger;
-use crate::connector::{Signer, TriggerSettings, Verifier};
+use crate::connector::{Signer, Verifier};
 use crate::event::{RejectReason, Timestamp, TriggerId};
 use crate::event_log::record::{Audit, Record, Sealed, Switch, Switched};
 use crate::event_log::{self, Log};
-use crate::secrets::{Secret, SecretError, Vault};
+use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
+use super::settings::{trigger_secrets, trigger_settings};
 use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, TriggerSnapshot};
 
 /// Most messages that wait for the actor. Beyond it, rejections are only counted.
@@ -90,61 +90,19 @@ impl Deps {
 
     /// Builds what verifies a trigger's deliveries, and what signs with its current secret.
     fn engine(&self, trigger: &Trigger) -> Result<Engine, String> {
-        let settings = TriggerSettings {
-            secrets: self.secrets(trigger)?,
-            tolerance: trigger.tolerance,
-            public_url: self.public_url.as_ref().map(|url| format!("{url}{}", trigger.path)),
-            settings: trigger.settings.clone(),
-            dedupe: trigger.dedupe,
-            public_keys: self.public_keys(trigger)?,
-        };
+        let sealed = |name: &str| self.log.state().sealed(name);
+        let url = self.public_url.as_deref();
+        let settings = trigger_settings(&self.entry, trigger, &self.vault, &sealed, url)?;
         let verifier = Verifier::new(&self.entry, &settings).map_err(|error| error.to_string())?;
         let signer = Signer::new(&self.entry, &settings).map_err(|error| error.to_string())?;
         Ok((Some(Arc::new(verifier)), signer.map(Arc::new)))
     }
 
-    /// Resolves the public keys that the operator gave in place of the provider's.
-    fn public_keys(&self, trigger: &Trigger) -> Result<Vec<String>, String> {
-        let sealed = |name: &str| self.log.state().sealed(name);
-        let resolve = |reference| {
-            let key = self.vault.resolve(reference, &sealed).map_err(|error| error.to_string())?;
-            Ok(String::from_utf8_lossy(key.expose()).into_owned())
-        };
-        trigger.public_keys.iter().map(resolve).collect()
-    }
-
     /// Tells whether a trigger has a secret. One that cannot be read is there all the same.
     fn has_secret(&self, trigger: &Trigger) -> bool {
-        self.secrets(trigger).map_or(true, |secrets| secrets.values().any(|list| !list.is_empty()))
-    }
-
-    /// Resolves the configured secrets, and adds those that were learned. A secret that a handshake may
-    /// bring need not be there yet.
-    fn secrets(&self, trigger: &Trigger) -> Result<BTreeMap<String, Vec<Secret>>, String> {
         let sealed = |name: &str| self.log.state().sealed(name);
-        let learned = |name: &str| self.entry.secrets.iter().any(|spec| spec.learned && spec.name == name);
-        let mut secrets: BTreeMap<String, Vec<Secret>> = BTreeMap::new();
-        for (name, references) in &trigger.secrets {
-            for reference in references {
-                match self.vault.resolve(reference, &sealed) {
-                    Ok(secret) => secrets.entry(name.clone()).or_default().push(secret),
-                    Err(SecretError::NotStored(_)) if learned(name) => {}
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
-        }
-        for spec in self.entry.secrets.iter().filter(|spec| spec.learned) {
-            let name = sealed_name(&trigger.id, &spec.name);
-            // Empty bytes stand for a secret that was removed.
-            let Some(sealed) = sealed(&name).filter(|sealed| !sealed.is_empty()) else { continue };
-            let secret = self.vault.unseal(&name, &sealed).map_err(|error| error.to_string())?;
-            let list = secrets.entry(spec.name.clone()).or_default();
-            // The configuration may name the same place.
-            if !list.contains(&secret) {
-                list.push(secret);
-            }
-        }
-        Ok(secrets)
+        let secrets = trigger_secrets(&self.entry, trigger, &self.vault, &sealed);
+        secrets.map_or(true, |secrets| secrets.values().any(|list| !list.is_empty()))
     }
 }
 

@@ -7,10 +7,12 @@
 mod actor;
 mod audit_gate;
 mod handle;
+mod settings;
 mod snapshot;
 
 pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
 pub use handle::{Change, ProviderHandle, Providers};
+pub use settings::trigger_settings;
 pub use snapshot::{Activation, Counters, Fixed, TriggerSnapshot};
 
 /// The topic of rejected deliveries.

@@ -286,6 +286,17 @@ impl Scheme {
         self.covers_body
     }
 
+    /// Tells whether the proof covers the URL or its path.
+    pub fn covers_url(&self) -> bool {
+        self.contents.iter().any(Template::covers_url)
+    }
+
+    /// Returns the same scheme with its signatures in another encoding, to find out how a signature was
+    /// written that does not verify.
+    pub fn with_encoding(&self, encoding: Encoding) -> Self {
+        Self { encoding, ..self.clone() }
+    }
+
     /// Tells whether the proof covers the delivery's id.
     pub fn covers_id(&self) -> bool {
         self.contents.iter().any(Template::covers_id)

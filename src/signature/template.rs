@@ -205,6 +205,12 @@ impl Template {
         self.sources().any(|source| *source == Source::Timestamp)
     }
 
+    /// Tells whether the URL, or its path, is part of the template.
+    pub fn covers_url(&self) -> bool {
+        self.sources()
+            .any(|source| matches!(source, Source::Url | Source::Host | Source::Path | Source::Target))
+    }
+
     /// Tells whether the delivery's id is part of the template.
     pub fn covers_id(&self) -> bool {
         self.sources().any(|source| *source == Source::Id)

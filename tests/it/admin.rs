@@ -16,12 +16,16 @@ use hookkeeper::admin::{self, AdminState, Parts, Runtime, TriggerStatus};
 use hookkeeper::catalog::ProviderCatalog;
 use hookkeeper::clock::Clock;
 use hookkeeper::config::{self, Config, Knowledge, ProviderFacts, Scope, SecretFact, Source};
-use hookkeeper::event::{Body, EventContent, EventId, Origin, RunId, SignatureStatus, Timestamp, TriggerId};
+use hookkeeper::connector::{RawInbound, Rejection};
+use hookkeeper::event::{
+    Body, EventContent, EventId, Origin, RejectReason, RunId, SignatureStatus, Timestamp, TriggerId,
+};
 use hookkeeper::event_log::record::{
     Attempted, Cause, NewRun, Next, Record, Routed, Start, Switch, Switched,
 };
-use hookkeeper::event_log::{Log, NewEvent, Options};
+use hookkeeper::event_log::{Ingested, Log, NewEvent, Options};
 use hookkeeper::provider::Change;
+use hookkeeper::quarantine::{self, Quarantine, Refused, ReleaseError};
 use hookkeeper::replay::Replayer;
 use hookkeeper::secrets::{Secret, Vault};
 use hookkeeper::subscription::Subscription;
@@ -96,10 +100,22 @@ impl Runtime for Bare {
     async fn secret_changed(&self, name: &str) {
         self.changed_secrets.lock().push(name.to_owned());
     }
+
+    async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError> {
+        assert!(raw.url == "/hooks/github" || raw.url == "/hooks/github?sig=1", "{}", raw.url);
+        if raw.body != "good" {
+            let (reason, hint) = (RejectReason::InvalidSignature, "wrong secret".to_owned());
+            return Err(ReleaseError::Rejected(Rejection { reason, hint }));
+        }
+        let event =
+            NewEvent { content: content(trigger_id, "push", &raw.body), window: Duration::from_secs(60) };
+        Ok(self.log.ingest(vec![event], Instant::now() + Duration::from_secs(5)).await.unwrap())
+    }
 }
 
 struct Api {
     state: AdminState,
+    quarantine: Quarantine,
     log: Log,
     runtime: Arc<Bare>,
     _folder: TempDir,
@@ -144,6 +160,14 @@ impl Api {
         let folder = TempDir::new().unwrap();
         let log = Log::open(Options::new(folder.path())).unwrap();
         let config = config();
+        let vault = Arc::new(Vault::new(folder.path()));
+        let quarantine = Quarantine::start(quarantine::Parts {
+            data: folder.path(),
+            vault: vault.clone(),
+            triggers: Vec::new(),
+            has_room: Box::new(|| true),
+        })
+        .unwrap();
         let runtime = Arc::new(Bare { log: log.clone(), changed_secrets: Mutex::default() });
         let subscriptions = config.functions.iter().map(|function| Subscription::new(function).unwrap());
         let subscriptions = Arc::new(ArcSwap::from_pointee(subscriptions.collect::<Vec<_>>()));
@@ -154,11 +178,12 @@ impl Api {
             config,
             runtime: runtime.clone(),
             replayer: Replayer::new(log.clone(), Clock::system(), subscriptions),
-            vault: Arc::new(Vault::new(folder.path())),
+            vault,
+            quarantine: quarantine.clone(),
             token: token.map(Secret::new),
             address: "127.0.0.1:8081".parse().unwrap(),
         });
-        Self { state, log, runtime, _folder: folder }
+        Self { state, quarantine, log, runtime, _folder: folder }
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -187,27 +212,8 @@ impl Api {
     }
 
     async fn ingest(&self, kind: &str, key: &str, body: &[u8]) -> EventId {
-        let content = EventContent {
-            provider: "github".parse().unwrap(),
-            trigger_id: "github".parse().unwrap(),
-            kind: kind.into(),
-            received_at: Clock::system().now(),
-            occurred_at: None,
-            dedupe_key: Some(key.into()),
-            trace_id: "0".repeat(32),
-            origin: Origin::Live,
-            held: false,
-            method: "POST".into(),
-            url: "/hooks/github".into(),
-            headers: vec![
-                ("content-type".into(), "text/html".into()),
-                ("x-github-event".into(), kind.to_owned().into()),
-            ],
-            body: Body::Inline(body.to_vec().into()),
-            batch: None,
-            schema: "GitHubEventPayload".into(),
-            signature_status: SignatureStatus::Verified { covers_body: true },
-        };
+        let mut content = content(&"github".parse().unwrap(), kind, body);
+        content.dedupe_key = Some(key.into());
         let event = NewEvent { content, window: Duration::from_secs(3600) };
         self.log.ingest(vec![event], Instant::now() + Duration::from_secs(5)).await.unwrap()[0].id()
     }
@@ -259,6 +265,31 @@ impl Api {
             other => panic!("{other:?}"),
         };
         page.items.into_iter().map(code).collect()
+    }
+}
+
+/// An event without a dedupe key.
+fn content(trigger_id: &TriggerId, kind: &str, body: &[u8]) -> EventContent {
+    EventContent {
+        provider: "github".parse().unwrap(),
+        trigger_id: trigger_id.clone(),
+        kind: kind.into(),
+        received_at: Clock::system().now(),
+        occurred_at: None,
+        dedupe_key: None,
+        trace_id: "0".repeat(32),
+        origin: Origin::Live,
+        held: false,
+        method: "POST".into(),
+        url: "/hooks/github".into(),
+        headers: vec![
+            ("content-type".into(), "text/html".into()),
+            ("x-github-event".into(), kind.to_owned().into()),
+        ],
+        body: Body::Inline(body.to_vec().into()),
+        batch: None,
+        schema: "GitHubEventPayload".into(),
+        signature_status: SignatureStatus::Verified { covers_body: true },
     }
 }
 
@@ -677,5 +708,101 @@ fn topics_are_read_by_cursor() {
             .map(|item| (item["topic"].as_str().unwrap().to_owned(), item.clone()))
             .collect();
         assert!(topics.contains_key("events") && topics.contains_key("runs"));
+    });
+}
+
+impl Api {
+    /// Puts a refused delivery into the quarantine.
+    fn refuse(&self, reason: RejectReason, body: &[u8]) {
+        let raw = RawInbound {
+            method: "POST".into(),
+            url: "/hooks/github?sig=1".into(),
+            headers: vec![
+                ("authorization".into(), "hunter2".into()),
+                ("x-hub-signature-256".into(), "sha256=00".into()),
+            ],
+            body: body.to_vec().into(),
+            received_at: Clock::system().now(),
+            peer: Some([192, 0, 2, 7].into()),
+        };
+        self.quarantine.keep(Refused {
+            trigger_id: &"github".parse().unwrap(),
+            provider: &"github".parse().unwrap(),
+            id_locations: &[],
+            rejection: &Rejection { reason, hint: "wrong secret".into() },
+            raw: &raw,
+        });
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", &format!("/api/v1/{path}"), &[], "").await
+    }
+}
+
+#[test]
+fn the_quarantine_is_listed_shown_released_and_purged_and_every_act_is_audited() {
+    on_actix(async {
+        let api = Api::new(None);
+        for (reason, body) in [
+            (RejectReason::InvalidSignature, b"good".as_slice()),
+            (RejectReason::InvalidSignature, b"bad"),
+            (RejectReason::MissingHeader, b"worse"),
+            (RejectReason::InvalidSignature, b"good"),
+        ] {
+            api.refuse(reason, body);
+        }
+        // Ends the writer once everything is written; reading and releasing go on.
+        api.quarantine.stop();
+        let listing = api.get("quarantine").await.json();
+        let held: Vec<String> = ids(&listing).into_iter().map(str::to_owned).collect();
+        assert_eq!(held.len(), 4);
+        let page = api.get("quarantine?limit=3").await.json();
+        let next = page["next_cursor"].as_str().unwrap();
+        assert_eq!(ids(&api.get(&format!("quarantine?cursor={next}")).await.json()), [&held[3]]);
+        assert_eq!(ids(&api.get("quarantine?reason=missing_header").await.json()), [&held[1]]);
+        assert_eq!(ids(&api.get("quarantine?trigger=notion").await.json()).len(), 0);
+        assert_eq!(ids(&api.get("quarantine?until=1h").await.json()).len(), 0);
+        api.get("quarantine?reason=because").await.is_problem(400, "invalid_parameter");
+        api.get("quarantine?kind=push").await.is_problem(400, "unknown_parameter");
+        api.get("quarantine/nonsense").await.is_problem(400, "invalid_id");
+        api.get("quarantine/q0000000000000000").await.is_problem(404, "not_found");
+
+        let shown = api.get(&format!("quarantine/{}", held[2])).await;
+        assert!(!String::from_utf8_lossy(&shown.body).contains("hunter2"));
+        let shown = shown.json();
+        assert_eq!(shown["request"]["headers"][0], json!(["authorization", "[redacted]"]));
+        assert_eq!((&shown["verifies_now"], &shown["reason"]), (&json!(false), &json!("invalid_signature")));
+
+        let done = api.post(&format!("quarantine/{}/release", held[3]), json!({})).await.json();
+        let event = done["events"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(api.get(&format!("events/{event}")).await.status, 200);
+        api.get(&format!("quarantine/{}", held[3])).await.is_problem(404, "not_found");
+        let detail = api.post(&format!("quarantine/{}/release", held[2]), json!({})).await;
+        assert!(detail.is_problem(409, "still_rejected").contains("wrong secret"));
+        api.post(&format!("quarantine/{}/release", held[2]), json!({"force": true}))
+            .await
+            .is_problem(400, "invalid_body");
+
+        api.post("quarantine/release", json!({})).await.is_problem(400, "missing_filter");
+        let done = api.post("quarantine/release", json!({"reason": "invalid_signature"})).await.json();
+        assert_eq!((&done["released"], &done["failed"]), (&json!(1), &json!(1)), "{done}");
+        assert_eq!(done["failures"][0]["id"], held[2].as_str());
+        assert_eq!(ids(&api.get("quarantine").await.json()), [&held[1], &held[2]]);
+
+        api.get("quarantine/release").await.is_problem(405, "method_not_allowed");
+        api.delete("quarantine").await.is_problem(400, "missing_filter");
+        assert_eq!(api.delete(&format!("quarantine/{}", held[2])).await.json()["purged"], 1);
+        api.delete(&format!("quarantine/{}", held[2])).await.is_problem(404, "not_found");
+        assert_eq!(api.delete("quarantine?trigger=github").await.json()["purged"], 1);
+        assert_eq!(ids(&api.get("quarantine").await.json()).len(), 0);
+        let audited = api.audited("audit.admin").await;
+        let expected = [
+            "quarantine_released",
+            "quarantine_not_released",
+            "quarantine_released",
+            "quarantine_purged",
+            "quarantine_purged",
+        ];
+        assert_eq!(audited, expected);
     });
 }

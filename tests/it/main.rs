@@ -11,6 +11,7 @@ mod dead_letters;
 mod exec_guard;
 mod front_door;
 mod providers;
+mod quarantine;
 mod real_input;
 mod round_trip;
 mod sdk;

@@ -9,7 +9,7 @@ const RANKS: [&[&str]; 11] = [
     &["cli"],
     &["app"],
     &["front_door", "admin"],
-    &["provider", "router", "dispatch"],
+    &["provider", "quarantine", "router", "dispatch"],
     &["supervise"],
     &["connector", "function", "replay"],
     &["event_log", "secrets"],

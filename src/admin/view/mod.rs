@@ -5,6 +5,7 @@
 
 mod events;
 mod overview;
+mod quarantine;
 mod records;
 mod runs;
 mod why;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 pub use events::EventFilter;
+pub(super) use quarantine::FILTERS;
 
 use super::query::Query;
 use super::{Problem, Runtime};
@@ -22,6 +24,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{EventId, RunId};
 use crate::event_log::Log;
+use crate::quarantine::{HeldId, Quarantine};
+use crate::secrets::Vault;
 
 /// What there is to be read.
 #[derive(Clone)]
@@ -30,6 +34,10 @@ pub struct View {
     pub log: Log,
     /// The time, for parameters such as `since=2h`.
     pub clock: Clock,
+    /// Opens secrets, to find out why a delivery was refused.
+    pub vault: Arc<Vault>,
+    /// What was refused.
+    pub quarantine: Quarantine,
     /// The providers.
     pub catalog: ProviderCatalog,
     /// The configuration; a stopped server's folder may be read without one.
@@ -55,6 +63,8 @@ impl View {
             ["runs", id, "why"] => bare(query).and_then(|()| self.why_run(&run_id(id)?)),
             ["dead-letters"] => self.dead_letters(query),
             ["dead-letters", id] => bare(query).and_then(|()| self.run(&run_id(id)?)),
+            ["quarantine"] => self.quarantined(query),
+            ["quarantine", id] => bare(query).and_then(|()| self.held(held_id(id)?)),
             ["providers"] => bare(query).map(|()| self.providers()),
             ["providers", id] => bare(query).and_then(|()| self.provider(id)),
             ["triggers"] => bare(query).and_then(|()| self.triggers()),
@@ -74,7 +84,7 @@ impl View {
 }
 
 /// Every path of the reading API, for the list at `/api/v1`.
-pub(super) const PATHS: [&str; 19] = [
+pub(super) const PATHS: [&str; 21] = [
     "events",
     "events/{id}",
     "events/{id}/body",
@@ -83,6 +93,8 @@ pub(super) const PATHS: [&str; 19] = [
     "runs/{id}",
     "runs/{id}/why",
     "dead-letters",
+    "quarantine",
+    "quarantine/{id}",
     "replays",
     "replays/{id}",
     "providers",
@@ -107,6 +119,11 @@ pub(super) fn event_id(text: &str) -> Result<EventId, Problem> {
 
 /// Reads a run's id.
 pub(super) fn run_id(text: &str) -> Result<RunId, Problem> {
+    text.parse().map_err(|error| Problem::bad("invalid_id", format!("{error}")))
+}
+
+/// Reads the id of a delivery in quarantine.
+pub(super) fn held_id(text: &str) -> Result<HeldId, Problem> {
     text.parse().map_err(|error| Problem::bad("invalid_id", format!("{error}")))
 }
 

@@ -145,6 +145,7 @@ impl View {
             Condition::Failing(reason) => ("failing", Some(reason.as_str())),
         };
         let counts = self.log.state().counts();
+        let quarantine = self.quarantine.gauges();
         json!({
             "condition": condition,
             "reason": reason,
@@ -156,6 +157,13 @@ impl View {
             "blobs": health.blobs,
             "events": counts.events,
             "duplicates": counts.duplicates,
+            "quarantine": {
+                "entries": quarantine.entries,
+                "unreadable": quarantine.unreadable,
+                "bytes": quarantine.bytes,
+                "evicted": quarantine.evicted,
+                "dropped": quarantine.dropped,
+            },
         })
     }
 }

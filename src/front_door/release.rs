@@ -1,0 +1,82 @@
+//! Takes in what came out of the quarantine: judged anew, with the trigger's present secrets and as of the
+//! time of its arrival, then stored as any delivery is.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use actix_web::web;
+
+use super::{Door, content};
+use crate::connector::{Judging, NormalizeResult, Normalized, RawInbound};
+use crate::event::{Body, EventContent, Origin, TriggerId};
+use crate::event_log::{INLINE_BODY_BYTES_MAX, IngestError, Ingested, NewEvent};
+use crate::provider::{Activation, TriggerSnapshot};
+use crate::quarantine::ReleaseError;
+
+/// How long a released delivery may wait for room in the log. No provider waits for it.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Door {
+    /// Verifies a kept delivery again and stores its events; returns when they are on the device. The
+    /// trigger's own limit does not count it: it counts what providers send.
+    ///
+    /// # Errors
+    ///
+    /// If the trigger is not there, or the delivery still does not verify, or the log does not take it.
+    pub async fn release(
+        &self,
+        trigger_id: &TriggerId,
+        raw: RawInbound,
+    ) -> Result<Vec<Ingested>, ReleaseError> {
+        let no_trigger = || ReleaseError::NoTrigger(trigger_id.clone());
+        let provider = self.providers.of_trigger(trigger_id).ok_or_else(no_trigger)?;
+        let mut snapshots = provider.triggers();
+        let snapshot = snapshots.find(|it| it.trigger_id == *trigger_id).ok_or_else(no_trigger)?;
+        let events = judge(&snapshot, &raw)?;
+        let held = snapshot.activation == Activation::Paused;
+        let body = self.body(&raw).await?;
+        let mut contents = content::contents(&snapshot, raw, body, events, held);
+        contents.iter_mut().for_each(|content| content.origin = Origin::Quarantine);
+        let new = |content: EventContent| NewEvent { content, window: snapshot.fixed.dedupe_window };
+        let deadline = Instant::now() + RELEASE_DEADLINE;
+        Ok(self.log.ingest(contents.into_iter().map(new).collect(), deadline).await?)
+    }
+
+    /// Writes a body to the spool where it is too large for a record.
+    async fn body(&self, raw: &RawInbound) -> Result<Body, ReleaseError> {
+        if raw.body.len() <= INLINE_BODY_BYTES_MAX {
+            return Ok(Body::Inline(raw.body.clone()));
+        }
+        let (spool, bytes) = (self.log.spool(), raw.body.clone());
+        let spooled = web::block(move || {
+            let mut writer = spool.create()?;
+            writer.write(&bytes)?;
+            writer.finish()
+        });
+        match spooled.await {
+            Ok(spooled) => Ok(Body::Spooled(spooled.map_err(IngestError::from)?)),
+            Err(_) => Err(IngestError::Overloaded.into()),
+        }
+    }
+}
+
+/// Judges a delivery as of its arrival. A handshake is not answered and teaches nothing: its sender is gone.
+fn judge(snapshot: &TriggerSnapshot, raw: &RawInbound) -> Result<Vec<Normalized>, ReleaseError> {
+    let not_active = || ReleaseError::NotActive(snapshot.trigger_id.clone());
+    let verifier = snapshot.verifier.as_ref().ok_or_else(not_active)?;
+    let judge = || verifier.normalize_inbound(raw, Judging::at(raw.received_at));
+    match catch_unwind(AssertUnwindSafe(judge)) {
+        Ok(NormalizeResult::Event(event)) => Ok(vec![event]),
+        Ok(NormalizeResult::Batch(events) | NormalizeResult::Immediate { events, .. })
+            if !events.is_empty() =>
+        {
+            Ok(events)
+        }
+        Ok(NormalizeResult::Batch(_) | NormalizeResult::Immediate { .. }) => Err(ReleaseError::Handshake),
+        Ok(NormalizeResult::Reject(rejection)) => Err(ReleaseError::Rejected(rejection)),
+        Err(_) => {
+            tracing::error!(trigger_id = %snapshot.trigger_id, "connector panicked on a released delivery");
+            Err(ReleaseError::Panicked)
+        }
+    }
+}
