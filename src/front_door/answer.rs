@@ -10,6 +10,10 @@ use crate::connector::Reply;
 use crate::event::{EventId, RejectReason};
 
 const EVENT_ID: HeaderName = HeaderName::from_static("x-hookkeeper-event-id");
+const EVENT_COUNT: HeaderName = HeaderName::from_static("x-hookkeeper-event-count");
+/// Most ids that an answer names. Proxies refuse answers whose headers are longer than a few KiB, and the
+/// delivery would be sent again for ever.
+const IDS_MAX: usize = 100;
 const DUPLICATE: HeaderName = HeaderName::from_static("x-hookkeeper-duplicate");
 
 /// The answer to a delivery that is stored, now or since an earlier one.
@@ -20,12 +24,15 @@ pub(super) fn stored(ack: Option<&Reply>, ids: &[EventId], duplicate: bool) -> H
     };
     if let Some((first, more)) = ids.split_first() {
         let mut text = first.to_string();
-        for id in more {
+        for id in &more[..more.len().min(IDS_MAX - 1)] {
             text.push(',');
             text.push_str(&id.to_string());
         }
         let value = HeaderValue::try_from(text).expect("ids are ASCII letters and digits");
         answer.insert_header((EVENT_ID, value));
+        if ids.len() > IDS_MAX {
+            answer.insert_header((EVENT_COUNT, HeaderValue::from(ids.len())));
+        }
     }
     if duplicate {
         answer.insert_header((DUPLICATE, HeaderValue::from_static("true")));

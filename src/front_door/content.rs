@@ -1,7 +1,9 @@
 //! From a verified request to the content of its events: what the front door itself knows of them.
 
+use bytes::Bytes;
+
 use crate::connector::{BatchPart, Normalized, RawInbound};
-use crate::event::{Batch, Body, EventContent, Origin};
+use crate::event::{Batch, Body, EventContent, Header, Origin};
 use crate::provider::TriggerSnapshot;
 
 /// Builds the content of each event of one delivery; the body's bytes are shared, not copied.
@@ -15,6 +17,9 @@ pub(super) fn contents(
     let trace_id = trace_id(&raw);
     let credentials = &snapshot.fixed.credentials;
     let mut headers = credentials.redact_headers(raw.headers);
+    if events.iter().any(|event| event.part.is_some()) {
+        name_json(&mut headers);
+    }
     let url = credentials.redact_url(raw.url);
     let last = events.len().saturating_sub(1);
     let build = |(index, event): (usize, Normalized)| EventContent {
@@ -37,6 +42,15 @@ pub(super) fn contents(
         signature_status: event.signature_status,
     };
     events.into_iter().enumerate().map(build).collect()
+}
+
+/// Names an element of a batch as what it is: where the batch came in a form, the event's body is JSON.
+fn name_json(headers: &mut [Header]) {
+    for (name, value) in headers {
+        if name == "content-type" && !value.to_ascii_lowercase().windows(4).any(|part| part == b"json") {
+            *value = Bytes::from_static(b"application/json");
+        }
+    }
 }
 
 fn batch(part: BatchPart) -> Batch {

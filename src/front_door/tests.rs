@@ -235,3 +235,52 @@ async fn two_handshakes_at_once_teach_one_secret() {
     let learned = answers.iter().filter(|answer| answer.status() == 200).count();
     assert_eq!(learned, 1);
 }
+
+/// Sends Asana's batch, signed as Asana signs; returns the events that the answer names, and the number
+/// that it gives.
+async fn send_batch(house: &House, body: &str) -> (Vec<Arc<crate::event::StoredEvent>>, Option<String>) {
+    let service = house.service().await;
+    let entry = ProviderCatalog::built_in().get("asana").unwrap().clone();
+    let signer = Signer::new(&entry, &TriggerSettings::of_secrets([Secret::new(SECRET)])).unwrap().unwrap();
+    let (url, now) = ("/hooks/asana", Clock::system().now());
+    let (body_bytes, delivery_id) = (body.as_bytes(), "");
+    let request =
+        SignRequest { method: "POST", url, headers: &[], body: body_bytes, now, delivery_id, kind: None };
+    let mut sent = test::TestRequest::post().uri(url).set_payload(body.to_owned());
+    for header in signer.sign(request).unwrap().headers {
+        sent = sent.insert_header(header);
+    }
+    let answer = test::call_service(&service, sent.to_request()).await;
+    assert_eq!(answer.status(), 200);
+    let header = |name: &str| Some(answer.headers().get(name)?.to_str().unwrap().to_owned());
+    let stored = |id: &str| house.log.event(id.parse::<EventId>().unwrap()).unwrap().unwrap();
+    let ids = header("x-hookkeeper-event-id").unwrap();
+    (ids.split(',').map(stored).collect(), header("x-hookkeeper-event-count"))
+}
+
+#[actix::test]
+async fn the_elements_of_a_batch_are_events_that_together_are_the_delivery() {
+    let house = house(vec![trigger("asana", &[SECRET])]);
+    let body = r#"{ "events": [ {"action":"added","resource":{"gid":"1","resource_type":"task"}} ,
+        {"action": "removed", "resource": {"gid": "2", "resource_type": "story"}} ] }"#;
+    let (events, count) = send_batch(&house, body).await;
+    assert_eq!(count, None);
+    let kinds: Vec<&str> = events.iter().map(|event| event.content.kind.as_str()).collect();
+    assert_eq!(kinds, ["task.added", "story.removed"]);
+    let mut whole = Vec::new();
+    for event in &events {
+        let (batch, own) = (event.content.batch.as_ref().unwrap(), house.log.body(event).unwrap());
+        whole.extend([&batch.lead[..], &own, &batch.tail].concat());
+        assert!(event.to_trigger_event(&own).provider_payload.raw.unwrap()["action"].is_string());
+    }
+    assert_eq!(String::from_utf8(whole).unwrap(), body);
+}
+
+#[actix::test]
+async fn a_large_batch_names_its_first_events_and_their_number() {
+    let house = house(vec![trigger("asana", &[SECRET])]);
+    let element = r#"{"action":"added","resource":{"gid":"1","resource_type":"task"}}"#;
+    let body = format!(r#"{{"events":[{}]}}"#, vec![element; 300].join(","));
+    let (named, count) = send_batch(&house, &body).await;
+    assert_eq!((named.len(), count.as_deref()), (100, Some("300")));
+}

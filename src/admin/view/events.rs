@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{View, page};
 use crate::admin::Problem;
 use crate::admin::query::Query;
-use crate::event::{EventId, EventState, Position, StoredEvent, Timestamp};
+use crate::event::{Batch, EventContent, EventId, EventState, Position, StoredEvent, Timestamp};
 use crate::event_log::{Error, EventScan, Log};
 use crate::subscription::Glob;
 
@@ -174,6 +174,7 @@ impl View {
             "state": self.log.state().event_state(event.id)?,
             "signature_status": content.signature_status,
             "body_bytes": content.body.len(),
+            "batch": batch(content),
         }))
     }
 
@@ -196,6 +197,7 @@ impl View {
         }
         shown["state"] = json!(self.log.state().event_state(id)?);
         shown["held"] = json!(content.held);
+        shown["batch"] = batch(content);
         let headers =
             content.headers.iter().map(|(name, value)| json!([name, String::from_utf8_lossy(value)]));
         shown["request"] = json!({
@@ -225,6 +227,12 @@ impl View {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Tells which part of its delivery an event is, or nothing if it is all of it.
+pub(super) fn batch(content: &EventContent) -> Value {
+    let place = |batch: &Batch| json!({"index": batch.index, "count": batch.count});
+    content.batch.as_deref().map_or(Value::Null, place)
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ impl View {
                 "url": content.url,
                 "body_bytes": content.body.len(),
                 "trace_id": content.trace_id,
+                "batch": super::events::batch(content),
             },
             "verification": self.verification(&event),
             "dedupe": self.dedupe(&event)?,
