@@ -402,7 +402,7 @@ fn post_only() -> Vec<String> {
     vec!["POST".to_owned()]
 }
 
-/// A condition on one value of a request. Without `equals`, `absent` and `secret`, the value must be there.
+/// A condition on one value of a request. Without anything beside `at`, the value must be there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
@@ -418,6 +418,10 @@ pub struct Condition {
     /// one does not, the request is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// The value must be a word of up to 256 letters, digits and `+/=_.-`. For challenges that are answered
+    /// with their keyed hash: whoever may have any text hashed can have deliveries signed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub word: bool,
 }
 
 /// A secret that a handshake brings.

@@ -101,6 +101,15 @@ enum Test {
     Equals(String),
     /// Equals a secret of this name.
     Secret(String),
+    /// Is one word.
+    Word,
+}
+
+/// Longest value that counts as a word, in bytes: challenges are shorter, bodies longer.
+const WORD_BYTES_MAX: usize = 256;
+
+fn is_word(text: &str) -> bool {
+    text.len() <= WORD_BYTES_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=_.-".contains(&b))
 }
 
 /// A form of the proof, and how far its time may be from now.
@@ -339,6 +348,7 @@ fn compile_conditions(
         let test = match (&text.secret, &text.equals, text.absent) {
             (Some(name), _, _) => Test::Secret(name.clone()),
             (None, Some(value), _) => Test::Equals(settings.fill(value)),
+            (None, None, false) if text.word => Test::Word,
             (None, None, true) => Test::Absent,
             (None, None, false) => Test::Present,
         };
@@ -419,6 +429,7 @@ impl Condition {
             Test::Absent => !values.is_present(self.at),
             Test::Equals(expected) => values.text(self.at).as_ref() == Some(expected),
             Test::Secret(_) => true,
+            Test::Word => values.text(self.at).is_some_and(|text| is_word(&text)),
         }
     }
 }
