@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-const RUNGS: [&str; 4] = ["verify", "plain", "sled", "functions"];
+const RUNGS: [&str; 5] = ["verify", "plain", "sled", "plain+fn", "functions"];
 pub const SECRET: &str = "It's a Secret to Everybody";
 
 #[derive(Clone, Debug, Default)]
@@ -60,8 +60,13 @@ fn main() {
     let received = Arc::new(AtomicU64::new(0));
     let function = receiver(&received);
     let mut all = vec![Vec::new(); RUNGS.len()];
+    let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1));
     for round in 0..rounds {
         for (at, rung) in RUNGS.iter().enumerate() {
+            if only.is_some_and(|only| only != rung) {
+                all[at].push(Measured::default());
+                continue;
+            }
             let measured = measure(rung, seconds, connections, &function, &received);
             eprintln!("round {round} {rung}: {measured:?}");
             all[at].push(measured);
@@ -114,7 +119,7 @@ fn measure(rung: &str, seconds: u64, connections: u64, function: &str, received:
         rss_mb,
         ..Measured::default()
     };
-    if rung == "functions" {
+    if matches!(rung, "plain+fn" | "functions") {
         let deadline = Instant::now() + Duration::from_secs(120);
         while received.load(Ordering::Relaxed) - before < accepted && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));

@@ -522,15 +522,15 @@ fn open_store(
     create: bool,
 ) -> Result<Opened, Error> {
     let bodies = dir.join(BODIES_DIR);
-    let cache = FrameCache::default();
+    let (cache, reading) = (FrameCache::default(), parking_lot::Mutex::default());
     if let Some(store) = given {
-        let reader = Reader { store, cache, bodies, _lock: lock };
+        let reader = Reader { store, cache, reading, bodies, _lock: lock };
         return Ok((Arc::new(reader), None, Arc::new(MemoryTable::default())));
     }
     let sled = Arc::new(SledLog::open(dir, create)?);
     let table = Arc::new(SledTable::open(Arc::clone(&sled))?);
     let store: Arc<dyn EventLog> = sled.clone();
-    Ok((Arc::new(Reader { store, cache, bodies, _lock: lock }), Some(sled), table))
+    Ok((Arc::new(Reader { store, cache, reading, bodies, _lock: lock }), Some(sled), table))
 }
 
 /// Removes what crashed writers left in the folder of bodies, in a thread: listing it may take long.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::Error;
@@ -26,6 +27,8 @@ const SCAN_BYTES: usize = 1024 * 1024;
 pub(crate) struct Reader {
     pub(crate) store: Arc<dyn EventLog>,
     pub(crate) cache: FrameCache,
+    /// Held while a frame is read that is not in the cache: many ask for the same one at once.
+    pub(crate) reading: Mutex<()>,
     pub(crate) bodies: PathBuf,
     /// Given back only when nobody reads any more.
     pub(crate) _lock: Lock,
@@ -38,6 +41,10 @@ pub(crate) fn damaged(frame: Seq) -> impl Fn(DecodeError) -> Error {
 impl Reader {
     /// Returns a frame, from the cache where it is there.
     pub(crate) fn frame(&self, seq: Seq) -> Result<Option<Arc<Frame>>, Error> {
+        if let Some(frame) = self.cache.get(seq) {
+            return Ok(Some(frame));
+        }
+        let _reading = self.reading.lock();
         if let Some(frame) = self.cache.get(seq) {
             return Ok(Some(frame));
         }
@@ -116,6 +123,7 @@ impl Reader {
         Self {
             store: Arc::new(super::MemoryLog::new()),
             cache: FrameCache::default(),
+            reading: Mutex::default(),
             bodies: dir.to_owned(),
             _lock: Lock::take(dir).expect("the folder is the test's own"),
         }

@@ -11,12 +11,13 @@ use crate::event_log::codec::{DecodeError, decode, micros, timestamp};
 use crate::event_log::record::Cause;
 
 /// The form of the table.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// How far the fold has come, and the sums that it keeps.
 pub(super) const MARK: &[u8] = b"m";
 const RUN: u8 = b'r';
 const DUE: u8 = b'd';
+const FRESH: u8 = b'n';
 const HELD: u8 = b'h';
 const DEAD: u8 = b'x';
 const ROUTED: u8 = b't';
@@ -196,6 +197,31 @@ impl DueKey {
 /// All due runs of a function.
 pub(super) fn due_of(function: &FunctionId) -> Vec<u8> {
     with_zero(DUE, function.as_str(), 20)
+}
+
+/// All decisions that started runs of a function which have no row yet.
+pub(super) fn fresh_of(function: &FunctionId) -> Vec<u8> {
+    with_zero(FRESH, function.as_str(), 8)
+}
+
+pub(super) fn fresh_key(function: &FunctionId, decision: Position) -> Vec<u8> {
+    let mut key = fresh_of(function);
+    key.extend_from_slice(&decision.bits().to_be_bytes());
+    key
+}
+
+/// The decision that a key of the fresh names.
+pub(super) fn decision_of_fresh(key: &[u8]) -> Option<Position> {
+    Position::from_bits(u64::from_be_bytes(*key.last_chunk::<8>()?))
+}
+
+/// How many due runs of a function that one decision started have no row yet.
+pub(super) fn encode_fresh(runs: u32) -> Vec<u8> {
+    runs.to_be_bytes().to_vec()
+}
+
+pub(super) fn decode_fresh(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(value.try_into().ok()?))
 }
 
 /// Where the router's decision on events up to `through` is recorded.
