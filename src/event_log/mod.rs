@@ -423,6 +423,15 @@ impl Log {
         self.0.reader.event(id)
     }
 
+    /// Returns an event if it is at hand in memory. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// If the event's record is damaged.
+    pub fn event_at_hand(&self, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
+        self.0.reader.cached_event(id)
+    }
+
     /// Returns an event's raw body, byte for byte. Blocks where it was spooled.
     ///
     /// # Errors

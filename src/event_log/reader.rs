@@ -34,6 +34,17 @@ pub(crate) struct Reader {
     pub(crate) _lock: Lock,
 }
 
+fn event_of(frame: &Frame, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
+    let position = id.position();
+    if frame.event_id(position.index()) != Some(id) {
+        return Ok(None);
+    }
+    match frame.record(position.index()).map_err(damaged(position.frame()))? {
+        Some(Record::Event(event)) => Ok(Some(Arc::new(event))),
+        _ => Ok(None),
+    }
+}
+
 pub(crate) fn damaged(frame: Seq) -> impl Fn(DecodeError) -> Error {
     move |error| Error::Damaged { frame, reason: error.to_string() }
 }
@@ -81,15 +92,14 @@ impl Reader {
 
     /// Returns the event of an id.
     pub(crate) fn event(&self, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
-        let position = id.position();
-        let Some(frame) = self.frame(position.frame())? else { return Ok(None) };
-        if frame.event_id(position.index()) != Some(id) {
-            return Ok(None);
-        }
-        match frame.record(position.index()).map_err(damaged(position.frame()))? {
-            Some(Record::Event(event)) => Ok(Some(Arc::new(event))),
-            _ => Ok(None),
-        }
+        let Some(frame) = self.frame(id.position().frame())? else { return Ok(None) };
+        event_of(&frame, id)
+    }
+
+    /// Returns the event of an id if that can be told without asking the store.
+    pub(crate) fn cached_event(&self, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
+        let Some(frame) = self.cache.get(id.position().frame()) else { return Ok(None) };
+        event_of(&frame, id)
     }
 
     /// Returns an event's raw body.

@@ -232,7 +232,7 @@ fn insert_static(headers: &mut HeaderMap, name: &'static str, value: &'static st
 
 /// The trace goes on; the attempt is a span of its own.
 fn traceparent(trace_id: &str) -> String {
-    let span = getrandom::u64().unwrap_or(1).max(1);
+    let span = fastrand::u64(1..);
     format!("00-{trace_id}-{span:016x}-01")
 }
 
