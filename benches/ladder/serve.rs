@@ -64,7 +64,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
         config,
         catalog: ProviderCatalog::built_in(),
         store,
-        started: Box::new(|started| println!("{}", started.listen)),
+        started: Box::new(|started| println!("{} {}", started.listen, started.admin)),
     })
     .unwrap();
 }
