@@ -120,7 +120,9 @@ fn many(target: &Path, function: &str, received: &AtomicU64, events: u64, bodies
 
 /// Reads every raw body of a stopped server's store, in a process of its own.
 pub(crate) fn scan(dir: &str) {
+    let begun = Instant::now();
     let log = Log::open_reader(&Path::new(dir).join("data")).unwrap();
+    println!("opening after a kill                 {:>8.0} ms", begun.elapsed().as_secs_f64() * 1e3);
     for round in ["first", "second"] {
         let begun = Instant::now();
         let (mut cursor, mut events, mut bytes) = (None, 0, 0);

@@ -22,9 +22,12 @@ mod memory_log;
 mod migrations;
 mod query;
 mod queue;
+mod reached;
 mod reader;
 pub mod record;
 mod sled_log;
+mod sled_recovery;
+mod sled_table;
 mod spool;
 mod state;
 mod store;
@@ -58,7 +61,7 @@ use self::lock::Lock;
 use self::queue::{Claim, EventJob, Lazy, Queue, Urgent};
 use self::reader::{PARTITION, Reader};
 use self::record::Record;
-use self::sled_log::SledTable;
+use self::sled_table::SledTable;
 use self::state::Follower;
 use self::state::table::{MemoryTable, Table};
 use crate::clock::Clock;
@@ -573,6 +576,8 @@ fn sized(record: Vec<u8>) -> Result<Vec<u8>, Error> {
     Ok(record)
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]

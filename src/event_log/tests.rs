@@ -17,7 +17,7 @@ use crate::event::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn content(key: Option<&str>) -> EventContent {
     }
 }
 
-fn new_event(key: Option<&str>) -> NewEvent {
+pub(super) fn new_event(key: Option<&str>) -> NewEvent {
     NewEvent { content: content(key), window: HOUR }
 }
 
@@ -104,11 +104,11 @@ impl Bed {
     }
 }
 
-async fn ingest(log: &Log, events: Vec<NewEvent>) -> Vec<Ingested> {
+pub(super) async fn ingest(log: &Log, events: Vec<NewEvent>) -> Vec<Ingested> {
     log.ingest(events, Instant::now() + Duration::from_secs(10)).await.unwrap()
 }
 
-fn function() -> FunctionId {
+pub(super) fn function() -> FunctionId {
     "deploy".parse().unwrap()
 }
 
