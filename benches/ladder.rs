@@ -3,10 +3,13 @@
 //! ```text
 //! cargo bench --bench ladder                     all rungs, 3 rounds of 8 s
 //! cargo bench --bench ladder -- --seconds 4 --rounds 1 --connections 32
+//! cargo bench --bench ladder -- --only functions
+//! cargo bench --bench ladder -- --floors         what else is measured: see `floors`
 //! ```
 //!
 //! Rungs: `verify` reads and verifies, stores nothing; `plain` is hookkeeper on a plain file with one
-//! `fdatasync` per commit; `sled` is hookkeeper; `functions` is hookkeeper with a function behind it.
+//! `fdatasync` per commit, `plain+fn` with a function behind it; `sled` is hookkeeper; `functions` is hookkeeper with
+//! a function behind it.
 //! Rounds are interleaved and medians printed, for machines are noisy: trust ratios within one run.
 //! Load generator, server and receiver share the machine.
 #![allow(
@@ -17,6 +20,8 @@
     reason = "a benchmark"
 )]
 
+#[path = "ladder/floors.rs"]
+mod floors;
 #[path = "ladder/plain_log.rs"]
 mod plain_log;
 #[path = "ladder/serve.rs"]
@@ -30,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-const RUNGS: [&str; 4] = ["verify", "plain", "sled", "functions"];
+const RUNGS: [&str; 5] = ["verify", "plain", "sled", "plain+fn", "functions"];
 pub const SECRET: &str = "It's a Secret to Everybody";
 
 #[derive(Clone, Debug, Default)]
@@ -51,6 +56,11 @@ fn main() {
     {
         return serve::serve(rung, dir, function);
     }
+    if let [mode, dir] = args.as_slice()
+        && mode == "--scan"
+    {
+        return floors::scan(dir);
+    }
     let number = |name: &str, default: u64| {
         let at = args.iter().position(|arg| arg == name);
         at.and_then(|at| args.get(at + 1)).map_or(default, |value| value.parse().unwrap())
@@ -59,9 +69,18 @@ fn main() {
     let connections = number("--connections", 128);
     let received = Arc::new(AtomicU64::new(0));
     let function = receiver(&received);
+    if args.iter().any(|arg| arg == "--floors") {
+        let examples = args.iter().position(|arg| arg == "--examples").and_then(|at| args.get(at + 1));
+        return floors::measure(&function, &received, number("--events", 1_000_000), examples);
+    }
     let mut all = vec![Vec::new(); RUNGS.len()];
+    let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1));
     for round in 0..rounds {
         for (at, rung) in RUNGS.iter().enumerate() {
+            if only.is_some_and(|only| only != rung) {
+                all[at].push(Measured::default());
+                continue;
+            }
             let measured = measure(rung, seconds, connections, &function, &received);
             eprintln!("round {round} {rung}: {measured:?}");
             all[at].push(measured);
@@ -93,32 +112,22 @@ fn receiver(received: &Arc<AtomicU64>) -> String {
 
 fn measure(rung: &str, seconds: u64, connections: u64, function: &str, received: &AtomicU64) -> Measured {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let server = Command::new(std::env::current_exe().unwrap())
-        .args(["--serve", rung, dir.path().to_str().unwrap(), function])
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut server = Server(server.unwrap());
-    let mut address = String::new();
-    BufReader::new(server.0.stdout.as_mut().unwrap()).read_line(&mut address).unwrap();
+    let server = Server::start(rung, dir.path(), function);
     let before = received.load(Ordering::Relaxed);
     let begun = Instant::now();
-    let load = load(address.trim(), seconds, connections);
+    let load = load(&server.address, seconds, connections, &["--body-size", "7KB"]);
     let delivered = received.load(Ordering::Relaxed) - before;
-    let rss_mb = resident_mb(&server.0);
     let accepted = load["accepted"].as_u64().unwrap();
     let mut measured = Measured {
         acked_per_s: load["per_second"].as_f64().unwrap(),
         p50_ms: load["latency_us"]["p50"].as_f64().unwrap() / 1000.0,
         p99_ms: load["latency_us"]["p99"].as_f64().unwrap() / 1000.0,
         delivered_per_s: delivered as f64 / begun.elapsed().as_secs_f64(),
-        rss_mb,
+        rss_mb: server.resident_mb(),
         ..Measured::default()
     };
-    if rung == "functions" {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while received.load(Ordering::Relaxed) - before < accepted && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    if matches!(rung, "plain+fn" | "functions") {
+        wait_until_delivered(received, before + accepted);
         measured.drained_per_s =
             (received.load(Ordering::Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
     }
@@ -127,12 +136,20 @@ fn measure(rung: &str, seconds: u64, connections: u64, function: &str, received:
     measured
 }
 
-fn load(address: &str, seconds: u64, connections: u64) -> serde_json::Value {
+fn wait_until_delivered(received: &AtomicU64, count: u64) {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while received.load(Ordering::Relaxed) < count && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn load(address: &str, seconds: u64, connections: u64, bodies: &[&str]) -> serde_json::Value {
     let output = Command::new(env!("CARGO_BIN_EXE_hookkeeper"))
         .args(["bench", "github", "--json", "--rate", "0", "--url"])
         .arg(format!("http://{address}/hooks/github"))
         .args(["--secret", SECRET, "--connections", &connections.to_string()])
-        .args(["--duration", &format!("{seconds}s"), "--body-size", "7KB", "--event", "push"])
+        .args(["--duration", &format!("{seconds}s"), "--event", "push"])
+        .args(bodies)
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
@@ -140,19 +157,45 @@ fn load(address: &str, seconds: u64, connections: u64) -> serde_json::Value {
 }
 
 /// A server that is killed with its handle: what it stored is measured as it is.
-struct Server(Child);
+struct Server {
+    child: Child,
+    address: String,
+    admin: String,
+}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+impl Server {
+    fn start(rung: &str, dir: &std::path::Path, function: &str) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--serve", rung, dir.to_str().unwrap(), function])
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let mut addresses = line.split_whitespace().map(str::to_owned);
+        let (address, admin) = (addresses.next().unwrap(), addresses.next().unwrap_or_default());
+        Self { child, address, admin }
+    }
+
+    fn resident_mb(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
+    }
+
+    /// CPU time that the server has used, in hundredths of a second.
+    fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
     }
 }
 
-fn resident_mb(server: &Child) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn used_bytes(path: &std::path::Path) -> u64 {

@@ -25,8 +25,9 @@ const STABLE_AFTER: Duration = Duration::from_secs(60);
 const REBUILD_WAIT: Duration = Duration::from_secs(15);
 
 /// How much less than ingest the threads behind the log count for the scheduler; commands of exec
-/// functions inherit it.
-const NICE: i32 = 10;
+/// functions inherit it. With more, a flood leaves functions less than a third of what it brings in; with
+/// less, acknowledgements become fewer than they need be.
+const NICE: i32 = 12;
 
 /// Lowers the priority of the calling thread, on Linux of this thread alone: an acknowledgement has a
 /// deadline, a delivery can wait in the log. A thread that is not allowed to goes on as it was.

@@ -28,6 +28,7 @@ pub(crate) fn serve(rung: &str, dir: &str, function: &str) {
     match rung {
         "verify" => verify_only(),
         "plain" => hookkeeper(dir, None, Some(Arc::new(PlainLog::create(&dir.join("plain"))))),
+        "plain+fn" => hookkeeper(dir, Some(function), Some(Arc::new(PlainLog::create(&dir.join("plain"))))),
         "sled" => hookkeeper(dir, None, None),
         "functions" => hookkeeper(dir, Some(function), None),
         other => panic!("no rung {other}"),
@@ -63,7 +64,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
         config,
         catalog: ProviderCatalog::built_in(),
         store,
-        started: Box::new(|started| println!("{}", started.listen)),
+        started: Box::new(|started| println!("{} {}", started.listen, started.admin)),
     })
     .unwrap();
 }

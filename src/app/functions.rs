@@ -35,7 +35,7 @@ pub(super) struct Parts<'a> {
 impl Functions {
     /// Starts a supervised dispatcher for every function.
     pub(super) fn start(parts: &Parts<'_>) -> anyhow::Result<Self> {
-        let client = function::client().context("cannot set up the HTTP client of functions")?;
+        let client = function::Client::new();
         let build = |function: &Function| {
             let handler = handler(parts, &client, function);
             let handler = handler.with_context(|| format!("function {}", function.id))?;
@@ -66,7 +66,7 @@ impl Functions {
 
 fn handler(
     parts: &Parts<'_>,
-    client: &reqwest::Client,
+    client: &function::Client,
     function: &Function,
 ) -> anyhow::Result<Arc<dyn Handler>> {
     match &function.handler {

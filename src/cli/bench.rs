@@ -5,7 +5,10 @@
 //! shows in every percentile, where a closed loop would simply send less. Bodies and signatures are
 //! made ahead, so that the generator costs the machine little.
 
+mod wire;
+
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,9 +17,9 @@ use anyhow::Context as _;
 use clap::Args;
 use hdrhistogram::Histogram;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use self::wire::{Wire, find};
 use super::render::{self, BOLD, RED, note, out};
 use super::send::{Signed, Target, Wanted, fresh_id, sample};
 use super::{ConfigFile, Told, Usage};
@@ -26,8 +29,6 @@ use crate::config::parse_duration;
 use crate::connector::{Rendered, render as render_sample};
 use crate::event::{Header, Timestamp};
 
-/// Longest head of an answer.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Greatest latency that is told apart, in microseconds: one minute.
 const LATENCY_US_MAX: u64 = 60_000_000;
 /// Significant digits of latencies.
@@ -67,6 +68,9 @@ pub(super) struct Bench {
     /// Distinct bodies; each delivery has an id of its own all the same
     #[arg(long, value_name = "COUNT", default_value_t = 256)]
     bodies: usize,
+    /// Bodies from the files in this folder, as they are, in place of the sample
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["body_size", "bodies"])]
+    bodies_from: Option<PathBuf>,
     /// Kind of event [default: the provider's first sample]
     #[arg(long, value_name = "KIND")]
     event: Option<String>,
@@ -96,10 +100,24 @@ enum Prepared {
         id_at: usize,
     },
     /// The signature covers the delivery's id, so that each delivery is signed anew. Costs more.
-    Anew {
-        /// Tells this body from the others.
-        filler: String,
-    },
+    Anew { content: Content },
+}
+
+/// What a delivery's body is made of.
+enum Content {
+    /// The sample, filled up to a size with a text that tells this body from the others.
+    Sample { bytes: usize, filler: String },
+    /// The bytes of a file.
+    File(Vec<u8>),
+}
+
+impl Content {
+    fn body(&self, sample: Vec<u8>) -> Vec<u8> {
+        match self {
+            Content::Sample { bytes, filler } => fill_up(sample, *bytes, filler),
+            Content::File(body) => body.clone(),
+        }
+    }
 }
 
 /// What all connections share.
@@ -107,7 +125,6 @@ struct Shared {
     address: String,
     target: Target,
     sample: Sample,
-    body_bytes: usize,
     pool: Vec<Prepared>,
     begun: Instant,
     end: Instant,
@@ -172,6 +189,10 @@ impl Bench {
         }
         let sample = sample(&target.entry, self.event.as_deref())?.clone();
         let pool = self.prepare(&target, &sample, size)?;
+        let bodies = match &self.bodies_from {
+            Some(folder) => format!("{} bodies of {}", pool.len(), folder.display()),
+            None => format!("{} distinct bodies of {size} bytes", pool.len()),
+        };
         let host = target.url.host_str().context("the URL has no host")?;
         let address = format!("{host}:{}", target.url.port_or_known_default().unwrap_or(80));
         let interval = (self.rate > 0.0).then(|| Duration::from_secs_f64(1.0 / self.rate));
@@ -181,12 +202,9 @@ impl Bench {
                 Some(_) => format!("{} per second", self.rate),
                 None => "as fast as answers come".to_owned(),
             };
-            let (bodies, anew) = (pool.len(), pool.iter().any(|it| matches!(it, Prepared::Anew { .. })));
+            let anew = pool.iter().any(|it| matches!(it, Prepared::Anew { .. }));
             let signed = if anew { "signed while sending" } else { "signed ahead" };
-            note(format_args!(
-                "{rate}, {} connections, {bodies} distinct bodies of {size} bytes, {signed}",
-                self.connections
-            ));
+            note(format_args!("{rate}, {} connections, {bodies}, {signed}", self.connections));
         }
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
@@ -195,7 +213,6 @@ impl Bench {
             address,
             target,
             sample,
-            body_bytes: size,
             pool,
             begun,
             end: begun + duration,
@@ -217,25 +234,29 @@ impl Bench {
 
     /// Signs the bodies ahead, where that can be done.
     fn prepare(&self, target: &Target, sample: &Sample, size: usize) -> anyhow::Result<Vec<Prepared>> {
-        let count = self.bodies.min(POOL_BYTES_MAX / size.max(1)).max(1);
         let now = Clock::system().now();
-        let prepare = |_| {
-            let (id, filler) = (fresh_id()?, fresh_id()?);
-            let signed = delivery(target, sample, size, &filler, &id, now)?;
-            let other = delivery(target, sample, size, &filler, &fresh_id()?, now)?;
+        let prepare = |content: Content| {
+            let id = fresh_id()?;
+            let signed = delivery(target, sample, &content, &id, now)?;
+            let other = delivery(target, sample, &content, &fresh_id()?, now)?;
             // All that two deliveries of one body may differ in is one header that is the id.
             let differs = |(a, b): &(&Header, &Header)| a != b;
             let differing: Vec<_> = signed.headers.iter().zip(&other.headers).filter(differs).collect();
             let id_alone = differing.len() == 1 && differing[0].0.1.as_ref() == id.as_bytes();
             if signed.body != other.body || !id_alone {
-                return Ok(Prepared::Anew { filler });
+                return Ok(Prepared::Anew { content });
             }
             let mut bytes = head(target, &signed);
             let id_at = find(&bytes, id.as_bytes()).context("the id stands in the head")?;
             bytes.extend_from_slice(&signed.body);
             Ok(Prepared::Signed { bytes, id_at })
         };
-        (0..count).map(prepare).collect()
+        if let Some(folder) = &self.bodies_from {
+            return files(folder)?.into_iter().map(|body| prepare(Content::File(body))).collect();
+        }
+        let count = self.bodies.min(POOL_BYTES_MAX / size.max(1)).max(1);
+        let filled = |_| prepare(Content::Sample { bytes: size, filler: fresh_id()? });
+        (0..count).map(filled).collect()
     }
 
     fn tell(&self, seen: &Seen, took: Duration, unsent: u64) -> anyhow::Result<()> {
@@ -290,14 +311,31 @@ impl Bench {
 fn delivery(
     target: &Target,
     sample: &Sample,
-    size: usize,
-    filler: &str,
+    content: &Content,
     id: &str,
     now: Timestamp,
 ) -> anyhow::Result<Signed> {
     let rendered = render_sample(sample, id, now);
-    let body = fill_up(rendered.body, size, filler);
+    let body = content.body(rendered.body);
     target.sign(Rendered { body, ..rendered }, Some(&sample.kind), id, now)
+}
+
+/// Reads the files of a folder, by name, as far as they fit the pool.
+fn files(folder: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let reading = || format!("reading the bodies in {}", folder.display());
+    let entries = std::fs::read_dir(folder).with_context(reading)?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.is_file());
+    paths.sort();
+    let (mut bodies, mut room) = (Vec::new(), POOL_BYTES_MAX);
+    for path in paths {
+        let body = std::fs::read(&path).with_context(reading)?;
+        let Some(left) = room.checked_sub(body.len()) else { break };
+        room = left;
+        bodies.push(body);
+    }
+    anyhow::ensure!(!bodies.is_empty(), "there is no file in {}", folder.display());
+    Ok(bodies)
 }
 
 /// Fills a JSON object up to a size with a text of its own, so that no two bodies are alike.
@@ -327,10 +365,6 @@ fn head(target: &Target, signed: &Signed) -> Vec<u8> {
     }
     bytes.extend_from_slice(b"\r\n");
     bytes
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 impl Shared {
@@ -410,9 +444,9 @@ async fn deliver(shared: &Shared, open: &mut Option<Wire>, number: u64) -> std::
             wire.request.extend_from_slice(bytes);
             wire.request[*id_at..id_at + id.len()].copy_from_slice(id.as_bytes());
         }
-        Prepared::Anew { filler } => {
+        Prepared::Anew { content } => {
             let (target, now) = (&shared.target, Clock::system().now());
-            let signed = delivery(target, &shared.sample, shared.body_bytes, filler, &id, now);
+            let signed = delivery(target, &shared.sample, content, &id, now);
             let signed = signed.map_err(std::io::Error::other)?;
             wire.request = head(target, &signed);
             wire.request.extend_from_slice(&signed.body);
@@ -429,70 +463,6 @@ async fn deliver(shared: &Shared, open: &mut Option<Wire>, number: u64) -> std::
     })
 }
 
-/// A keep-alive HTTP/1.1 connection that does no more than a load generator needs.
-struct Wire {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    request: Vec<u8>,
-}
-
-struct Answered {
-    status: u16,
-    is_duplicate: bool,
-    closes: bool,
-}
-
-impl Wire {
-    async fn open(address: &str) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4096), request: Vec::new() })
-    }
-
-    /// Sends what stands in `request`, and reads the answer.
-    async fn exchange(&mut self) -> std::io::Result<Answered> {
-        self.stream.write_all(&self.request).await?;
-        self.read_answer().await
-    }
-
-    async fn read_answer(&mut self) -> std::io::Result<Answered> {
-        let head_end = loop {
-            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
-                break at + 4;
-            }
-            if self.buffer.len() > HEAD_BYTES_MAX {
-                return Err(std::io::Error::other("the answer's head has no end"));
-            }
-            self.read_more().await?;
-        };
-        let head = String::from_utf8_lossy(&self.buffer[..head_end]).to_ascii_lowercase();
-        let status = head.split(' ').nth(1).and_then(|text| text.parse().ok());
-        let status = status.ok_or_else(|| std::io::Error::other("this is no HTTP answer"))?;
-        let header = |name: &str| {
-            let line = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.map(str::trim)
-        };
-        let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let answered = Answered {
-            status,
-            is_duplicate: header("x-hookkeeper-duplicate") == Some("true"),
-            closes: header("connection") == Some("close") || header("transfer-encoding").is_some(),
-        };
-        while self.buffer.len() < head_end + length {
-            self.read_more().await?;
-        }
-        self.buffer.drain(..head_end + length);
-        Ok(answered)
-    }
-
-    async fn read_more(&mut self) -> std::io::Result<()> {
-        if self.stream.read_buf(&mut self.buffer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -504,6 +474,17 @@ mod tests {
         assert!(serde_json::from_slice::<serde_json::Value>(&filled).is_ok());
         assert_eq!(fill_up(b"[1]".to_vec(), 200, "id"), b"[1]");
         assert_eq!(fill_up(b"{}".to_vec(), 5, "id"), b"{}");
+    }
+
+    #[test]
+    fn bodies_of_a_folder_are_taken_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(files(folder.path()).is_err(), "an empty folder gives no load");
+        std::fs::write(folder.path().join("b"), "two").unwrap();
+        std::fs::write(folder.path().join("a"), [0, 255]).unwrap();
+        std::fs::create_dir(folder.path().join("c")).unwrap();
+        assert_eq!(files(folder.path()).unwrap(), [vec![0, 255], b"two".to_vec()]);
+        assert_eq!(Content::File(b"two".to_vec()).body(b"{}".to_vec()), b"two");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::outcome::{self, BODY_MISSING};
 use super::shared::Shared;
-use crate::event::{Body, StoredEvent, Timestamp};
+use crate::event::{Body, EventId, StoredEvent, Timestamp};
 use crate::event_log::record::{Attempted, Next, Record};
 use crate::event_log::{DueRun, Error};
 use crate::function::{Answer, Invocation, RESULT_BYTES_MAX, Verdict};
@@ -23,8 +23,6 @@ use crate::subscription::Key;
 
 /// Most bytes of a note that are recorded.
 const NOTE_BYTES_MAX: usize = 8 * 1024;
-/// Frames this close to the tail are in the log's cache: reading them does not block.
-const RECENT_FRAMES: u64 = 32;
 /// First pause after the log could not be read; doubled each time.
 const READ_PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// Longest such pause.
@@ -65,7 +63,7 @@ pub(super) async fn make(mut place: Place) {
     };
     let duration = timer.elapsed();
     let ended_at = shared.clock.now();
-    let random = getrandom::u32().unwrap_or(0);
+    let random = fastrand::u32(..);
     let next = if is_missing {
         Next::Dead(BODY_MISSING.to_owned())
     } else {
@@ -97,16 +95,9 @@ pub(super) async fn make(mut place: Place) {
 
 /// Reads the event and its body. Waits out failures of the store: they are not the run's.
 async fn load(shared: &Arc<Shared>, run: &DueRun) -> Loaded {
-    let id = run.id.event;
     let mut pause = READ_PAUSE_FIRST;
     loop {
-        let is_recent = id.position().frame() + RECENT_FRAMES > *shared.tail.borrow();
-        let event = if is_recent {
-            shared.log.event(id)
-        } else {
-            let log = shared.log.clone();
-            blocking(move || log.event(id)).await
-        };
+        let event = read(shared, run.id.event).await;
         match event {
             Ok(Some(event)) => return load_body(shared, event).await,
             Ok(None) => return Loaded::Missing("the event is no longer in the log".to_owned()),
@@ -117,6 +108,20 @@ async fn load(shared: &Arc<Shared>, run: &DueRun) -> Loaded {
             }
         }
     }
+}
+
+/// Reads an event. Runs are taken in the order of their events, and events come by the frame: most are at hand
+/// once the first of theirs was read.
+async fn read(shared: &Arc<Shared>, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
+    if let Some(event) = shared.log.event_at_hand(id)? {
+        return Ok(Some(event));
+    }
+    let _turn = shared.reads.acquire().await;
+    if let Some(event) = shared.log.event_at_hand(id)? {
+        return Ok(Some(event));
+    }
+    let log = shared.log.clone();
+    blocking(move || log.event(id)).await
 }
 
 async fn load_body(shared: &Arc<Shared>, event: Arc<StoredEvent>) -> Loaded {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::breaker::{Breaker, Outcome};
@@ -22,6 +22,9 @@ use crate::event_log::{DueRun, Log};
 use crate::function::Handler;
 use crate::subscription::{Expression, Key, Subscription};
 
+/// Most events of one function that are read from the store at once. More would have many threads wait for the
+/// same frame.
+const READS_MAX: usize = 4;
 /// Memory for spooled bodies of one function's attempts, in bytes. A larger body goes alone.
 const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// What that memory is counted in.
@@ -37,7 +40,6 @@ pub struct Dispatch(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) log: Log,
-    pub(super) tail: watch::Receiver<u64>,
     pub(super) clock: Clock,
     pub(super) function: config::Function,
     pub(super) key: Option<Expression>,
@@ -47,6 +49,7 @@ pub(super) struct Shared {
     /// Told whenever an attempt ended.
     pub(super) left: Notify,
     pub(super) core: Mutex<Core>,
+    pub(super) reads: Semaphore,
     pub(super) body_room: Arc<Semaphore>,
     pub(super) attempts: AtomicU64,
     pub(super) panics: AtomicU64,
@@ -100,7 +103,6 @@ impl Dispatch {
             keying: None,
         };
         Ok(Self(Arc::new(Shared {
-            tail: log.tail(),
             log,
             clock,
             function,
@@ -109,6 +111,7 @@ impl Dispatch {
             wake: Arc::default(),
             left: Notify::new(),
             core: Mutex::new(core),
+            reads: Semaphore::new(READS_MAX),
             body_room: Arc::new(Semaphore::new(BODY_PERMITS as usize)),
             attempts: AtomicU64::new(0),
             panics: AtomicU64::new(0),

@@ -439,8 +439,12 @@ impl<'a> RunIdV1<'a> {
     }
 
     fn into_domain(self) -> Result<RunId, DecodeError> {
+        self.repeating(None)
+    }
+
+    fn repeating(self, last: Option<&FunctionId>) -> Result<RunId, DecodeError> {
         let event = EventId::from_bits(u128::from_be_bytes(self.event));
-        Ok(RunId { event, function: name(self.function)?, generation: self.generation })
+        Ok(RunId { event, function: repeated(self.function, last)?, generation: self.generation })
     }
 }
 
@@ -470,8 +474,25 @@ enum StartV1 {
     Skipped(u8),
 }
 
+/// Runs of one record are mostly of few functions and triggers: an id is made once as long as it repeats.
 fn new_runs(runs: Vec<NewRunV1<'_>>) -> Result<Vec<NewRun>, DecodeError> {
-    runs.into_iter().map(NewRunV1::into_domain).collect()
+    let mut decoded: Vec<NewRun> = Vec::with_capacity(runs.len());
+    for run in runs {
+        let run = run.into_domain(decoded.last())?;
+        decoded.push(run);
+    }
+    Ok(decoded)
+}
+
+/// Returns an id of the given text: `last`, where it has that text.
+fn repeated<T>(text: &str, last: Option<&T>) -> Result<T, DecodeError>
+where
+    T: Clone + std::borrow::Borrow<str> + std::str::FromStr,
+{
+    match last {
+        Some(last) if last.borrow() == text => Ok(last.clone()),
+        _ => name(text),
+    }
 }
 
 impl<'a> NewRunV1<'a> {
@@ -493,10 +514,10 @@ impl<'a> NewRunV1<'a> {
         }
     }
 
-    fn into_domain(self) -> Result<NewRun, DecodeError> {
+    fn into_domain(self, last: Option<&NewRun>) -> Result<NewRun, DecodeError> {
         Ok(NewRun {
-            id: self.id.into_domain()?,
-            trigger_id: name(self.trigger)?,
+            id: self.id.repeating(last.map(|run| &run.id.function))?,
+            trigger_id: repeated(self.trigger, last.map(|run| &run.trigger_id))?,
             kind: self.kind.to_owned(),
             cause: match self.cause {
                 CauseV1::Live => Cause::Live,

@@ -230,6 +230,13 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
+/// Returns the numbers of frames whose stored form begins somewhere in the given bytes, as their headers say.
+/// Nothing is checked: the bytes have a checksum of their own.
+pub(super) fn seqs_within(bytes: &[u8]) -> impl Iterator<Item = Seq> + '_ {
+    let is_header = |bytes: &&[u8]| bytes[..4] == MAGIC && bytes[4] == VERSION && bytes[5] <= CODEC_ZSTD;
+    bytes.windows(HEADER_BYTES).filter(is_header).map(|header| u64_at(header, 16))
+}
+
 /// Reads a frame's stored form and checks it: checksum, lengths, and that it is the frame of that place.
 ///
 /// # Errors

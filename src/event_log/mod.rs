@@ -22,9 +22,12 @@ mod memory_log;
 mod migrations;
 mod query;
 mod queue;
+mod reached;
 mod reader;
 pub mod record;
 mod sled_log;
+mod sled_recovery;
+mod sled_table;
 mod spool;
 mod state;
 mod store;
@@ -58,7 +61,7 @@ use self::lock::Lock;
 use self::queue::{Claim, EventJob, Lazy, Queue, Urgent};
 use self::reader::{PARTITION, Reader};
 use self::record::Record;
-use self::sled_log::SledTable;
+use self::sled_table::SledTable;
 use self::state::Follower;
 use self::state::table::{MemoryTable, Table};
 use crate::clock::Clock;
@@ -423,6 +426,15 @@ impl Log {
         self.0.reader.event(id)
     }
 
+    /// Returns an event if it is at hand in memory. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// If the event's record is damaged.
+    pub fn event_at_hand(&self, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
+        self.0.reader.cached_event(id)
+    }
+
     /// Returns an event's raw body, byte for byte. Blocks where it was spooled.
     ///
     /// # Errors
@@ -522,15 +534,15 @@ fn open_store(
     create: bool,
 ) -> Result<Opened, Error> {
     let bodies = dir.join(BODIES_DIR);
-    let cache = FrameCache::default();
+    let (cache, reading) = (FrameCache::default(), parking_lot::Mutex::default());
     if let Some(store) = given {
-        let reader = Reader { store, cache, bodies, _lock: lock };
+        let reader = Reader { store, cache, reading, bodies, _lock: lock };
         return Ok((Arc::new(reader), None, Arc::new(MemoryTable::default())));
     }
     let sled = Arc::new(SledLog::open(dir, create)?);
     let table = Arc::new(SledTable::open(Arc::clone(&sled))?);
     let store: Arc<dyn EventLog> = sled.clone();
-    Ok((Arc::new(Reader { store, cache, bodies, _lock: lock }), Some(sled), table))
+    Ok((Arc::new(Reader { store, cache, reading, bodies, _lock: lock }), Some(sled), table))
 }
 
 /// Removes what crashed writers left in the folder of bodies, in a thread: listing it may take long.
@@ -564,6 +576,8 @@ fn sized(record: Vec<u8>) -> Result<Vec<u8>, Error> {
     Ok(record)
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::Error;
@@ -26,9 +27,22 @@ const SCAN_BYTES: usize = 1024 * 1024;
 pub(crate) struct Reader {
     pub(crate) store: Arc<dyn EventLog>,
     pub(crate) cache: FrameCache,
+    /// Held while a frame is read that is not in the cache: many ask for the same one at once.
+    pub(crate) reading: Mutex<()>,
     pub(crate) bodies: PathBuf,
     /// Given back only when nobody reads any more.
     pub(crate) _lock: Lock,
+}
+
+fn event_of(frame: &Frame, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
+    let position = id.position();
+    if frame.event_id(position.index()) != Some(id) {
+        return Ok(None);
+    }
+    match frame.record(position.index()).map_err(damaged(position.frame()))? {
+        Some(Record::Event(event)) => Ok(Some(Arc::new(event))),
+        _ => Ok(None),
+    }
 }
 
 pub(crate) fn damaged(frame: Seq) -> impl Fn(DecodeError) -> Error {
@@ -38,6 +52,10 @@ pub(crate) fn damaged(frame: Seq) -> impl Fn(DecodeError) -> Error {
 impl Reader {
     /// Returns a frame, from the cache where it is there.
     pub(crate) fn frame(&self, seq: Seq) -> Result<Option<Arc<Frame>>, Error> {
+        if let Some(frame) = self.cache.get(seq) {
+            return Ok(Some(frame));
+        }
+        let _reading = self.reading.lock();
         if let Some(frame) = self.cache.get(seq) {
             return Ok(Some(frame));
         }
@@ -74,15 +92,14 @@ impl Reader {
 
     /// Returns the event of an id.
     pub(crate) fn event(&self, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
-        let position = id.position();
-        let Some(frame) = self.frame(position.frame())? else { return Ok(None) };
-        if frame.event_id(position.index()) != Some(id) {
-            return Ok(None);
-        }
-        match frame.record(position.index()).map_err(damaged(position.frame()))? {
-            Some(Record::Event(event)) => Ok(Some(Arc::new(event))),
-            _ => Ok(None),
-        }
+        let Some(frame) = self.frame(id.position().frame())? else { return Ok(None) };
+        event_of(&frame, id)
+    }
+
+    /// Returns the event of an id if that can be told without asking the store.
+    pub(crate) fn cached_event(&self, id: EventId) -> Result<Option<Arc<StoredEvent>>, Error> {
+        let Some(frame) = self.cache.get(id.position().frame()) else { return Ok(None) };
+        event_of(&frame, id)
     }
 
     /// Returns an event's raw body.
@@ -116,6 +133,7 @@ impl Reader {
         Self {
             store: Arc::new(super::MemoryLog::new()),
             cache: FrameCache::default(),
+            reading: Mutex::default(),
             bodies: dir.to_owned(),
             _lock: Lock::take(dir).expect("the folder is the test's own"),
         }

@@ -1,23 +1,27 @@
-//! The log of frames on sled 0.34, and the tree that holds the derived state.
+//! The log of frames on sled 0.34.
 //!
-//! Three of sled's habits decide the shape (measured before, with simulated power cuts):
+//! Some of sled's habits decide the shape (measured before, with simulated power cuts):
 //! `flush()` is no fsync, so every append ends with `sync_data` on a handle of our own; a leaf page over
-//! a quarter of a segment becomes a file that is never fsynced, so values are cut into chunks; and an
-//! opened store whose file is gone is silently an empty one, so a marker file beside it says that it was there.
+//! a quarter of a segment becomes a file that is never fsynced, so values are cut into chunks; an opened store
+//! whose file is gone is silently an empty one, so a marker file beside it says that it was there; and what lies
+//! behind damage is dropped silently, so a file says how far the log had come (`reached`), and sled's way through its
+//! own is gone before it may change it (`sled_recovery`).
 
 use std::fs::{self, File};
-use std::ops::Bound;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
 
 use super::Error;
 use super::migrations::{self, FORMAT};
-use super::state::table::{Entry, Table};
+use super::reached::{self, Reached, ReachedFile};
+use super::reader::PARTITION;
+use super::sled_recovery::{self, Findings, snapshot_lsn};
 use super::store::{Appended, Epoch, EventLog, Partition, Seq};
 
 /// Largest value in a tree: a leaf page holds up to 16 of them and must stay under a quarter of a segment.
@@ -41,13 +45,16 @@ const META_EPOCH: &[u8] = b"epoch";
 /// A log of frames on sled.
 #[derive(Debug)]
 pub struct SledLog {
-    db: sled::Db,
+    pub(super) db: sled::Db,
     frames: sled::Tree,
     meta: sled::Tree,
     /// A handle of our own to sled's file: the one whose `sync_data` makes a flush durable.
     file: File,
     dir: PathBuf,
     writer: Mutex<Writer>,
+    pub(super) reached: ReachedFile,
+    /// Something in the file does not read, though no frame is missing: what is derived may have lost changes.
+    pub(super) is_doubtful: bool,
 }
 
 #[derive(Debug, Default)]
@@ -56,14 +63,7 @@ struct Writer {
     next: Seq,
 }
 
-/// The tree of derived state in the same store.
-#[derive(Debug)]
-pub(crate) struct SledTable {
-    tree: sled::Tree,
-    log: Arc<SledLog>,
-}
-
-fn failed(error: sled::Error) -> Error {
+pub(super) fn failed(error: sled::Error) -> Error {
     Error::Failing(format!("the store answers: {error}"))
 }
 
@@ -102,6 +102,11 @@ impl SledLog {
             _ => {}
         }
         let unreadable = |reason: String| Error::Unreadable { dir: dir.to_owned(), reason };
+        let reached = Reached::read(&sled_dir).filter(|_| marked.is_some());
+        let unread_at = match &reached {
+            Some(reached) => look_over(dir, *reached).map_err(unreadable)?,
+            None => None,
+        };
         remove_unfinished_snapshots(&sled_dir);
         let (db, frames, meta) = match Self::open_caught(&sled_dir) {
             Ok(opened) => opened,
@@ -114,10 +119,41 @@ impl SledLog {
             Err(reason) => return Err(unreadable(reason)),
         };
         let file = File::open(&db_file).map_err(Error::io("opening", &db_file))?;
-        let log = Self { db, frames, meta, file, dir: dir.to_owned(), writer: Mutex::default() };
+        let (writer, is_doubtful) = (Mutex::default(), unread_at.is_some());
+        let of_file = ReachedFile::open(&sled_dir)?;
+        let log = Self { db, frames, meta, file, dir: dir.to_owned(), writer, reached: of_file, is_doubtful };
+        let tail = log.tail(PARTITION)?;
+        if let Some(reached) = reached {
+            log.must_reach(reached, tail)?;
+        }
         log.migrate(marked)?;
-        log.writer.lock().next = log.tail(0)? + 1;
+        log.writer.lock().next = tail + 1;
+        let snapshot = snapshot_lsn(&sled_dir).map_err(Error::io("reading", &sled_dir))?;
+        let first =
+            reached.filter(|reached| reached.snapshot == snapshot).map_or(tail, |reached| reached.first);
+        log.reached.begin(Reached { snapshot, first, last: tail })?;
         Ok(log)
+    }
+
+    /// What was opened must hold what was on the device. Where something did not read, every frame is looked for.
+    fn must_reach(&self, reached: Reached, tail: Seq) -> Result<(), Error> {
+        let mut last = tail;
+        if self.is_doubtful {
+            last = reached.first;
+            for entry in self.frames.range(key(PARTITION, last + 1, 0)..=key(PARTITION, tail, u8::MAX)).keys()
+            {
+                let entry_key = entry.map_err(failed)?;
+                if key_seq(&entry_key) > last + 1 {
+                    break;
+                }
+                last = key_seq(&entry_key);
+            }
+        }
+        if last < reached.last || last < tail {
+            let reason = lost(&self.dir, reached.last.max(tail), last, None);
+            return Err(Error::Unreadable { dir: self.dir.clone(), reason });
+        }
+        Ok(())
     }
 
     /// Opens sled, which panics on some damage that it finds.
@@ -275,6 +311,52 @@ fn set_aside(dir: &Path, sled_dir: &Path) -> Result<PathBuf, Error> {
     Ok(aside)
 }
 
+/// Looks for the frames that were on the device in what sled would find, before sled may change anything. Returns
+/// where something does not read although no frame is missing.
+fn look_over(dir: &Path, reached: Reached) -> Result<Option<u64>, String> {
+    let sled_dir = dir.join(SLED_DIR);
+    let looked = || -> io::Result<Findings> {
+        let none = Findings { missing: None, last: reached.last, unread_at: None };
+        // Another snapshot is the latest: the process ended while it opened the store, and had not written a frame.
+        if snapshot_lsn(&sled_dir)? != reached.snapshot {
+            return Ok(none);
+        }
+        let file = File::open(sled_dir.join("db"))?;
+        wait_until_released(&file)?;
+        sled_recovery::look_over(&file, SEGMENT_BYTES, reached.snapshot, reached.first, reached.last)
+    };
+    let found = looked().map_err(|error| format!("it cannot be read: {error}"))?;
+    match found.missing {
+        Some(missing) => Err(lost(dir, reached.last, missing - 1, found.unread_at)),
+        None => Ok(found.unread_at),
+    }
+}
+
+/// Says what is missing and what can be done.
+fn lost(dir: &Path, reached: Seq, found: Seq, unread_at: Option<u64>) -> String {
+    let db = dir.join(SLED_DIR).join("db");
+    let place = unread_at.map_or(String::new(), |at| format!(", and does not read at byte {at}"));
+    format!(
+        "the log was on the device up to frame {reached}, but {} holds it up to frame {found} only{place}: the file \
+         is damaged or is an older one; to go on without what is missing, remove {} from a copy of the folder",
+        db.display(),
+        dir.join(SLED_DIR).join(reached::FILE).display(),
+    )
+}
+
+/// sled's threads write to its file until they give its lock back, a little after it was closed in this process.
+fn wait_until_released(file: &File) -> io::Result<()> {
+    let mut patience = RELEASE_PATIENCE;
+    while flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if patience.is_zero() {
+            return Err(io::Error::other("it is in use"));
+        }
+        std::thread::sleep(RELEASE_PAUSE);
+        patience = patience.saturating_sub(RELEASE_PAUSE);
+    }
+    Ok(flock(file, FlockOperation::Unlock)?)
+}
+
 /// Returns the format in the marker file; nothing if there is no marker.
 fn read_marker(dir: &Path) -> Result<Option<u32>, Error> {
     let path = dir.join(MARKER);
@@ -343,6 +425,7 @@ impl EventLog for SledLog {
         match written() {
             Ok(()) => {
                 writer.next += frames.len() as Seq;
+                self.reached.advance(writer.next - 1);
                 Ok(Appended::At(expected))
             }
             // A failed flush cannot be repeated: the system may have dropped what it could not write.
@@ -390,6 +473,7 @@ impl EventLog for SledLog {
 
     fn trim(&self, partition: Partition, before: Seq) -> Result<(), Error> {
         let before = before.min(self.tail(partition)?);
+        self.reached.drop_before(before)?;
         for entry in self.frames.range(key(partition, 0, 0)..key(partition, before, 0)) {
             self.frames.remove(entry.map_err(failed)?.0).map_err(failed)?;
         }
@@ -405,63 +489,25 @@ impl EventLog for SledLog {
     }
 }
 
-impl SledTable {
-    pub(crate) fn open(log: Arc<SledLog>) -> Result<Self, Error> {
-        let tree = log.db.open_tree("state").map_err(failed)?;
-        Ok(Self { tree, log })
-    }
-}
-
-impl Table for SledTable {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.tree.get(key).map_err(failed)?.map(|value| value.to_vec()))
-    }
-
-    fn range<'a>(
-        &'a self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        newest_first: bool,
-    ) -> Box<dyn Iterator<Item = Result<Entry, Error>> + 'a> {
-        let found = self.tree.range::<&[u8], _>((from, to));
-        let entry = |entry: Result<(sled::IVec, sled::IVec), sled::Error>| {
-            entry.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(failed)
-        };
-        if newest_first { Box::new(found.rev().map(entry)) } else { Box::new(found.map(entry)) }
-    }
-
-    fn write(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        self.tree.apply_batch(batch).map_err(failed)
-    }
-
-    fn clear(&self) -> Result<(), Error> {
-        self.tree.clear().map_err(failed)
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        self.log.sync()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::frame::{Compressor, FrameBuilder};
     use super::*;
 
     #[test]
     fn frames_longer_than_a_chunk_survive_reopening() {
         let dir = tempfile::tempdir().unwrap();
-        let frame: Bytes = (0..CHUNK_BYTES_MAX * 3 + 17).map(|i| i as u8).collect::<Vec<_>>().into();
+        let frame_of = |seq, bytes: usize| {
+            let mut builder = FrameBuilder::default();
+            // Bytes that do not compress.
+            builder.push(&(0..bytes).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
+            builder.finish(0, seq, 0, &mut Compressor::new()).0
+        };
+        let frame = frame_of(1, CHUNK_BYTES_MAX * 3 + 17);
         let log = SledLog::open(dir.path(), true).unwrap();
         let (epoch, next) = log.acquire(0).unwrap();
         assert_eq!(next, 1);
-        let frames = [frame.clone(), Bytes::from_static(b"small")];
+        let frames = [frame.clone(), frame_of(2, 5)];
         assert_eq!(log.append(0, epoch, 1, &frames).unwrap(), Appended::At(1));
         drop(log);
         let log = SledLog::open(dir.path(), false).unwrap();

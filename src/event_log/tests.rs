@@ -17,7 +17,7 @@ use crate::event::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn content(key: Option<&str>) -> EventContent {
     }
 }
 
-fn new_event(key: Option<&str>) -> NewEvent {
+pub(super) fn new_event(key: Option<&str>) -> NewEvent {
     NewEvent { content: content(key), window: HOUR }
 }
 
@@ -105,11 +105,11 @@ impl Bed {
     }
 }
 
-async fn ingest(log: &Log, events: Vec<NewEvent>) -> Vec<Ingested> {
+pub(super) async fn ingest(log: &Log, events: Vec<NewEvent>) -> Vec<Ingested> {
     log.ingest(events, Instant::now() + Duration::from_secs(10)).await.unwrap()
 }
 
-fn function() -> FunctionId {
+pub(super) fn function() -> FunctionId {
     "deploy".parse().unwrap()
 }
 
@@ -387,6 +387,83 @@ async fn released_run_and_run_of_a_crashed_attempt_are_due_again() {
     assert_eq!(take(&bed), 1);
     bed.reboot();
     assert_eq!(take(&bed), 1);
+}
+
+/// Lists runs page by page.
+fn listed(log: &Log, filter: &RunFilter, limit: usize) -> Vec<(RunId, RunState)> {
+    let (mut listed, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = log.state().runs(filter, cursor.as_ref(), limit).unwrap();
+        listed.extend(page.items.into_iter().map(|run| (run.id, run.state)));
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return listed,
+        }
+    }
+}
+
+#[tokio::test]
+async fn runs_that_only_a_decision_tells_of_are_listed_taken_and_cancelled_like_others() {
+    let mut bed = Bed::sled();
+    let other: FunctionId = "other".parse().unwrap();
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        let events = ingest(bed.log(), vec![new_event(None), new_event(None)]).await;
+        let events: Vec<EventId> = events.into_iter().map(Ingested::id).collect();
+        let run = |event: &EventId, function: &FunctionId, start: Start| {
+            let id = RunId { event: *event, function: function.clone(), generation: 1 };
+            NewRun { id, ..new_run(*event, 1, start) }
+        };
+        let due = events.iter().map(|event| run(event, &function(), Start::Due(at(0))));
+        let skipped = events.iter().map(|event| run(event, &other, Start::Skipped(SkipReason::When)));
+        let runs: Vec<_> = due.chain(skipped).collect();
+        expected.extend(runs.iter().map(|run| match run.start {
+            Start::Due(_) => (run.id.clone(), RunState::Pending),
+            _ => (run.id.clone(), RunState::Skipped),
+        }));
+        let (from, through) = (bed.log().state().routed_through(), events[1].position());
+        let functions = vec![function(), other.clone()];
+        bed.append(Record::Routed(Routed { from, through, at: at(0), functions, runs, skipped: vec![] }))
+            .await;
+    }
+    expected.sort_by_key(|(id, _)| (std::cmp::Reverse(id.event), std::cmp::Reverse(id.function.to_string())));
+    for limit in 1..5 {
+        assert_eq!(listed(bed.log(), &RunFilter::default(), limit), expected, "by {limit}");
+    }
+    // The second of the first decision, both of the second, the first of the third.
+    let due: Vec<RunId> =
+        expected.iter().rev().map(|(id, _)| id.clone()).filter(|id| id.function != other).collect();
+    let become_of = |expected: &mut Vec<(RunId, RunState)>, id: &RunId, state: RunState| {
+        expected.iter_mut().find(|(other, _)| other == id).unwrap().1 = state;
+    };
+    bed.append(attempted(due[1].clone(), 1, Next::Succeeded)).await;
+    become_of(&mut expected, &due[1], RunState::Succeeded);
+    for id in &due[2..4] {
+        bed.append(control(id.clone(), RunAction::Cancel)).await;
+        become_of(&mut expected, id, RunState::Cancelled);
+    }
+    bed.append(attempted(due[4].clone(), 1, Next::RetryAt(at(9)))).await;
+    for reopened in [false, true] {
+        if reopened {
+            bed.reboot();
+        }
+        let log = bed.log();
+        for limit in 1..5 {
+            assert_eq!(listed(log, &RunFilter::default(), limit), expected, "by {limit}");
+        }
+        let pending = RunFilter { state: Some(RunState::Pending), ..RunFilter::default() };
+        assert_eq!(listed(log, &pending, 2).len(), 3);
+        let counts = log.state().counts();
+        assert_eq!((counts.in_state(RunState::Pending), counts.in_state(RunState::Skipped)), (3, 6));
+        assert_eq!(log.state().event_state(due[4].event).unwrap(), EventState::Open);
+        assert_eq!(log.state().event_state(due[1].event).unwrap(), EventState::Done);
+        let taken = log.state().take_due(&function(), ms(9), 10).unwrap().runs;
+        let taken: Vec<_> = taken.into_iter().map(|run| (run.id, run.attempt)).collect();
+        assert_eq!(taken, [(due[0].clone(), 1), (due[5].clone(), 1), (due[4].clone(), 2)]);
+        taken.iter().for_each(|(id, _)| log.state().release(id).unwrap());
+    }
+    assert_eq!(bed.log().rebuild().unwrap(), bed.log().state().counts());
+    assert_eq!(listed(bed.log(), &RunFilter::default(), 3), expected);
 }
 
 #[tokio::test]

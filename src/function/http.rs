@@ -1,17 +1,19 @@
 //! Functions behind a URL: POST of the raw body, byte for byte, or of one CloudEvents JSON.
 //!
 //! The attempt's headers are made by [`headers`], which is pure; the rest of the file sends and reads.
-//! Redirects are not followed, proxies of the environment not used, answers read no further than is kept.
+//! Answers are read no further than is kept.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use ::http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
 
+use super::client::{Answered, Client, Target};
 use super::standard_webhooks::Signer;
 use super::{Answer, Handler, Invocation, RESULT_BYTES_MAX, Verdict, cloud_event};
 use crate::config::Format;
@@ -19,13 +21,6 @@ use crate::event::{Header, REDACTED, StoredEvent, Timestamp};
 use crate::flow;
 use crate::secrets::Secret;
 
-/// Longest time to establish a connection. An attempt's own timeout may be shorter.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept for the next attempt: shorter than most servers close theirs, so that a
-/// request seldom meets a closing connection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Most idle connections kept for one receiver.
-const IDLE_CONNECTIONS_MAX: usize = 64;
 /// Most bytes of a failed attempt's answer that are kept.
 const FAILURE_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes of a note.
@@ -63,35 +58,10 @@ const NOT_FORWARDED: [&str; 15] = [
 pub type Resigner =
     Arc<dyn Fn(&StoredEvent, &[u8], Timestamp) -> Result<Vec<(String, String)>, String> + Send + Sync>;
 
-/// Builds the client that all http functions share. Call it once, where the dispatchers are built.
-///
-/// # Errors
-///
-/// If TLS cannot be set up at all. A machine without root certificates gets a client that reaches `http` only.
-pub fn client() -> Result<reqwest::Client, reqwest::Error> {
-    // A provider that is installed already serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || {
-        reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .tcp_nodelay(true)
-    };
-    builder().build().or_else(|error| {
-        tracing::warn!(error = %chain(&error), "no root certificates: functions are reached over http only");
-        builder().tls_certs_only([]).build()
-    })
-}
-
 /// The handler of one http function.
 pub struct HttpHandler {
-    client: reqwest::Client,
-    url: reqwest::Url,
+    client: Client,
+    target: Target,
     format: Format,
     signer: Signer,
     resigner: Option<Resigner>,
@@ -105,17 +75,14 @@ impl HttpHandler {
     ///
     /// If the URL is none, or neither http nor https.
     pub fn new(
-        client: reqwest::Client,
+        client: Client,
         url: &str,
         format: Format,
         secrets: &[Secret],
         resigner: Option<Resigner>,
     ) -> Result<Self, String> {
-        let url: reqwest::Url = url.parse().map_err(|error| format!("not a URL: {error}"))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err("expected a URL that begins with http:// or https:// and names a host".to_owned());
-        }
-        Ok(Self { client, url, format, signer: Signer::new(secrets), resigner })
+        let target = Target::parse(url)?;
+        Ok(Self { client, target, format, signer: Signer::new(secrets), resigner })
     }
 }
 
@@ -133,11 +100,17 @@ impl Handler for HttpHandler {
                 Err(error) => return retry(None, format!("cannot sign as the provider: {error}")),
             },
         };
-        let headers = headers(&invocation, &body, self.format, &self.signer, resigned);
-        let request = self.client.post(self.url.clone()).headers(headers).body(body);
-        match request.send().await {
+        let mut headers = headers(&invocation, &body, self.format, &self.signer, resigned);
+        if let Some(authorization) = &self.target.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.target.uri.clone();
+        *request.headers_mut() = headers;
+        match self.client.send(request).await {
             Ok(response) => read(response, invocation.now).await,
-            Err(error) => retry(None, chain(&error.without_url())),
+            Err(error) => retry(None, chain(&error)),
         }
     }
 }
@@ -195,6 +168,7 @@ fn headers(
     insert(&mut headers, "x-hookkeeper-run-id", run);
     insert(&mut headers, "x-hookkeeper-attempt", invocation.attempt.to_string());
     insert(&mut headers, "traceparent", traceparent(&event.content.trace_id));
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     headers
         .entry(USER_AGENT)
         .or_insert(HeaderValue::from_static(concat!("hookkeeper/", env!("CARGO_PKG_VERSION"))));
@@ -232,23 +206,26 @@ fn insert_static(headers: &mut HeaderMap, name: &'static str, value: &'static st
 
 /// The trace goes on; the attempt is a span of its own.
 fn traceparent(trace_id: &str) -> String {
-    let span = getrandom::u64().unwrap_or(1).max(1);
+    let span = fastrand::u64(1..);
     format!("00-{trace_id}-{span:016x}-01")
 }
 
 /// Reads what is kept of an answer and says what it means.
-async fn read(mut response: reqwest::Response, now: Timestamp) -> Answer {
+async fn read(mut response: Answered, now: Timestamp) -> Answer {
     let status = response.status();
     let bytes_max = if status.is_success() { RESULT_BYTES_MAX } else { FAILURE_BYTES_MAX };
     let mut answer = BytesMut::new();
     let mut note = String::new();
     while answer.len() < bytes_max {
-        match response.chunk().await {
-            Ok(Some(chunk)) => answer.extend_from_slice(&chunk[..chunk.len().min(bytes_max - answer.len())]),
-            Ok(None) => break,
-            Err(error) => {
+        match response.frame().await {
+            Some(Ok(frame)) => {
+                let chunk = frame.data_ref().map_or(&[][..], |data| data);
+                answer.extend_from_slice(&chunk[..chunk.len().min(bytes_max - answer.len())]);
+            }
+            None => break,
+            Some(Err(error)) => {
                 // The status was said, and it is what counts.
-                note = format!("the answer broke off: {}", chain(&error.without_url()));
+                note = format!("the answer broke off: {}", chain(&error));
                 break;
             }
         }
@@ -344,7 +321,7 @@ mod tests {
 
     async fn answer_to(answer: &'static [u8]) -> Answer {
         let (url, _requests) = receiver(answer);
-        let handler = HttpHandler::new(client().unwrap(), &url, Format::Binary, &[], None).unwrap();
+        let handler = HttpHandler::new(Client::new(), &url, Format::Binary, &[], None).unwrap();
         handler.call(invocation("{}")).await
     }
 
@@ -409,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn a_receiver_that_is_not_there_is_tried_again_and_its_url_not_shown() {
         let url = "http://user:hunter2@127.0.0.1:1/?token=hunter2";
-        let handler = HttpHandler::new(client().unwrap(), url, Format::Binary, &[], None).unwrap();
+        let handler = HttpHandler::new(Client::new(), url, Format::Binary, &[], None).unwrap();
         let answered = handler.call(invocation("{}")).await;
         assert_eq!(answered.verdict, RETRY);
         assert!(answered.note.contains("refused") && !answered.note.contains("hunter2"), "{}", answered.note);
@@ -432,7 +409,7 @@ mod tests {
             ("x-twice".to_owned(), Bytes::from_static(b"2")),
         ]);
         let (url, requests) = receiver(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-        let handler = HttpHandler::new(client().unwrap(), &url, Format::Binary, &[], None).unwrap();
+        let handler = HttpHandler::new(Client::new(), &url, Format::Binary, &[], None).unwrap();
         assert_eq!(handler.call(invocation.clone()).await.verdict, Verdict::Done);
         let (head, sent) = requests.recv().unwrap();
         assert_eq!(sent, body.as_bytes());
@@ -514,7 +491,7 @@ mod tests {
     #[test]
     fn what_is_no_http_url_is_refused() {
         for url in ["ftp://x/", "deploy", "", "http://", "unix:/x"] {
-            let handler = HttpHandler::new(client().unwrap(), url, Format::Binary, &[], None);
+            let handler = HttpHandler::new(Client::new(), url, Format::Binary, &[], None);
             assert!(handler.is_err(), "{url}");
         }
     }

@@ -3,6 +3,7 @@
 //! A handler makes one attempt and says what came of it. When to try again, and what a run becomes, is the
 //! dispatcher's business; which events there are at all, the router's.
 
+mod client;
 mod cloud_event;
 mod exec;
 pub mod exec_guard;
@@ -17,8 +18,9 @@ use bytes::Bytes;
 
 use crate::event::{RunId, StoredEvent, Timestamp};
 
+pub use client::Client;
 pub use exec::ExecHandler;
-pub use http::{HttpHandler, Resigner, client};
+pub use http::{HttpHandler, Resigner};
 
 /// What a handler is called with.
 #[derive(Debug, Clone)]

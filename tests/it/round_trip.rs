@@ -117,7 +117,8 @@ impl Pair {
     /// Tells whether the proof covers every byte of the body, and not what they mean.
     fn covers_bytes(&self) -> bool {
         let signature = self.entry.signature.as_ref().unwrap();
-        let bound = signature.binds.iter().any(|bind| bind.equals.starts_with("{body|sha"));
+        let bound =
+            signature.binds.iter().any(|bind| bind.unless.is_none() && bind.equals.starts_with("{body|sha"));
         let content = signature.content.as_deref().unwrap_or("{body}");
         let is_covered = content.contains("{body}") || content.contains("{body|sha");
         let is_signed = !matches!(signature.alg.as_deref(), Some("jwt" | "token"));

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::due::DueWindow;
+use super::decided::{Decided, Decisions};
+use super::due::{DueWindow, FreshWindow};
 use super::overlay::{Batch, Overlay, after_prefix};
 use super::rows::{self, AttemptSummary, DueKey, FunctionState, Mark, Run, StateCounts, TriggerState};
 use super::table::Table;
 use crate::event::{FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
 use crate::event_log::codec::{self, DecodeError};
 use crate::event_log::frame::Frame;
-use crate::event_log::reader::damaged;
+use crate::event_log::reader::{Reader, damaged};
 use crate::event_log::record::{
     Attempted, Controlled, NewRun, Next, Record, Routed, RunAction, Start, Switch, Switched,
 };
@@ -27,6 +28,7 @@ const RELEASE_RUNS: usize = 512;
 /// A function's runs in memory.
 struct Function {
     due: DueWindow,
+    fresh: FreshWindow,
     in_flight: HashSet<DueRef>,
     counts: StateCounts,
     notify: Option<Arc<Notify>>,
@@ -37,14 +39,20 @@ type DueRef = (Position, u32);
 
 impl Default for Function {
     fn default() -> Self {
-        let due = DueWindow::unknown();
-        Self { due, in_flight: HashSet::new(), counts: StateCounts::default(), notify: None }
+        Self {
+            due: DueWindow::unknown(),
+            fresh: FreshWindow::unknown(),
+            in_flight: HashSet::new(),
+            counts: StateCounts::default(),
+            notify: None,
+        }
     }
 }
 
 /// The fold's state.
 pub(super) struct Core {
     pub(super) rows: Overlay,
+    pub(super) decisions: Decisions,
     table: Arc<dyn Table>,
     pub(super) mark: Mark,
     /// How far the table has come.
@@ -90,9 +98,10 @@ fn state_index(state: RunState) -> usize {
 impl Core {
     /// Reads the mark and what is held in memory. A table of another version, or one that is ahead of
     /// the log, is emptied, to be folded from the start.
-    pub(super) fn load(table: Arc<dyn Table>, tail: Seq) -> Result<Self, Error> {
+    pub(super) fn load(table: Arc<dyn Table>, reader: Arc<Reader>, tail: Seq) -> Result<Self, Error> {
         let mut core = Self {
             rows: Overlay::new(Arc::clone(&table)),
+            decisions: Decisions::new(reader),
             table,
             mark: Mark::default(),
             written: Position::ZERO,
@@ -125,6 +134,7 @@ impl Core {
     /// Forgets everything, to be folded from the start.
     pub(super) fn reset(&mut self) -> Result<(), Error> {
         self.rows.clear()?;
+        self.decisions.clear();
         self.mark = Mark { next: Position::new(1, 0), ..Mark::default() };
         for function in self.functions.values_mut() {
             let notify = function.notify.take();
@@ -190,14 +200,23 @@ impl Core {
         rows::decode_run(key, value).map_err(row_error)
     }
 
-    fn run_at(&self, key: &[u8]) -> Result<Option<Run>, Error> {
-        self.rows.get(key)?.map(|value| Self::decode_run(key, &value)).transpose()
+    fn row_at(&self, key: &[u8]) -> Result<Option<Known>, Error> {
+        let Some(value) = self.rows.get(key)? else { return Ok(None) };
+        Ok(Some(Known { run: Self::decode_run(key, &value)?, decision: None }))
+    }
+
+    /// Returns a run: from its row, or from the decision that started it.
+    fn known(&self, id: &RunId) -> Result<Option<Known>, Error> {
+        if let Some(known) = self.row_at(&rows::run_key(id))? {
+            return Ok(Some(known).filter(|known| known.run.id.event == id.event));
+        }
+        let run = self.decisions.run(&self.rows, id)?;
+        Ok(run.map(|(run, decision)| Known { run, decision: Some(decision) }))
     }
 
     /// Returns a run as it is: in flight it is running, parked it is waiting.
     pub(super) fn run(&self, id: &RunId) -> Result<Option<Run>, Error> {
-        let run = self.run_at(&rows::run_key(id))?.filter(|run| run.id.event == id.event);
-        Ok(run.map(|run| self.with_flight(run)))
+        Ok(self.known(id)?.map(|known| self.with_flight(known.run)))
     }
 
     /// Adds to a run what its row does not hold: that it is in flight, or that its function is paused, or parks
@@ -257,17 +276,22 @@ impl Core {
         }
         loop {
             self.refill(id)?;
-            let due = &mut self.functions.entry(id.clone()).or_default().due;
-            let Some(key) = due.first() else { return Ok(taken) };
+            self.refill_fresh(id)?;
+            let function = self.functions.entry(id.clone()).or_default();
+            let (due, fresh) = (function.due.first(), function.fresh.first());
+            let Some(key) = due.into_iter().chain(fresh).min() else { return Ok(taken) };
             if key.due_ms > now_ms || taken.runs.len() >= max {
                 taken.next_due_ms = Some(key.due_ms);
                 return Ok(taken);
             }
-            due.pop();
-            let Some(run) = self.run_at(&key.run_key(id))? else { continue };
-            if due_key(&run) != Some(key) {
-                continue;
-            }
+            let run = if fresh == Some(key) {
+                function.fresh.pop();
+                self.fresh_run(id, key)?
+            } else {
+                function.due.pop();
+                self.row_at(&key.run_key(id))?.map(|known| known.run)
+            };
+            let Some(run) = run.filter(|run| due_key(run) == Some(key)) else { continue };
             let flight = (key.event, key.generation);
             self.functions.entry(id.clone()).or_default().in_flight.insert(flight);
             taken.runs.push(DueRun {
@@ -278,6 +302,54 @@ impl Core {
                 due_ms: key.due_ms,
             });
         }
+    }
+
+    /// Returns a run of the window of those that exist by a decision alone.
+    fn fresh_run(&self, id: &FunctionId, key: DueKey) -> Result<Option<Run>, Error> {
+        let Some(decided) = self.decisions.on(&self.rows, key.event)? else { return Ok(None) };
+        Ok(decided.run(key.event, id).map(|run| decided.begin(run)))
+    }
+
+    /// Reads the next decisions that started runs of a function, until there is one whose runs can be taken.
+    fn refill_fresh(&mut self, id: &FunctionId) -> Result<(), Error> {
+        while let Some(read) = self.functions.entry(id.clone()).or_default().fresh.wants() {
+            let (from, end) = (rows::fresh_key(id, read), after_prefix(&rows::fresh_of(id)));
+            let mut found = None;
+            self.rows.scan(Bound::Excluded(&from), Bound::Excluded(&end), false, |key, _| {
+                found = rows::decision_of_fresh(key);
+                Ok(ControlFlow::Break(()))
+            })?;
+            let runs = found.map_or(Ok(Vec::new()), |decision| self.fresh_runs(id, decision))?;
+            let function = self.functions.entry(id.clone()).or_default();
+            let in_flight = &function.in_flight;
+            let can_be_taken = |key: &DueKey| !in_flight.contains(&(key.event, key.generation));
+            function.fresh.refill(found, runs.into_iter().filter(can_be_taken));
+        }
+        Ok(())
+    }
+
+    /// Returns the due runs of a function that a decision started and that have no row yet.
+    fn fresh_runs(&self, id: &FunctionId, decision: Position) -> Result<Vec<DueKey>, Error> {
+        let decided = self.decisions.at(decision)?;
+        let mut keys = fresh_keys(&decided, id).collect::<Vec<_>>();
+        let left = self.rows.get(&rows::fresh_key(id, decision))?.as_deref().and_then(rows::decode_fresh);
+        if left.is_none_or(|left| left as usize != keys.len()) {
+            let (from, through) = decided.span();
+            let with_row = self.rows_between(from, through)?;
+            keys.retain(|key| !with_row.contains(&key.run_key(id)));
+        }
+        Ok(keys)
+    }
+
+    /// Returns the keys of runs that have a row, of events behind `from` up to `through`.
+    fn rows_between(&self, from: Position, through: Position) -> Result<HashSet<Vec<u8>>, Error> {
+        let (from, end) = (after_prefix(&rows::runs_of(from)), after_prefix(&rows::runs_of(through)));
+        let mut keys = HashSet::new();
+        self.rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |key, _| {
+            keys.insert(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(keys)
     }
 
     fn refill(&mut self, id: &FunctionId) -> Result<(), Error> {
@@ -299,19 +371,23 @@ impl Core {
 
     /// Hands a run back without an attempt.
     pub(super) fn release(&mut self, id: &RunId) -> Result<(), Error> {
-        let run = self.run_at(&rows::run_key(id))?;
-        self.land(id, run.as_ref());
+        let known = self.known(id)?;
+        self.land(id, known.as_ref());
         Ok(())
     }
 
     /// The run is no longer in flight; where it is due, it can be taken again.
-    fn land(&mut self, id: &RunId, run: Option<&Run>) {
+    fn land(&mut self, id: &RunId, known: Option<&Known>) {
         let function = self.functions.entry(id.function.clone()).or_default();
         if !function.in_flight.remove(&(id.event.position(), id.generation)) {
             return;
         }
-        if let Some(key) = run.and_then(due_key) {
-            function.due.insert(key);
+        let Some(known) = known else { return };
+        if let Some(key) = due_key(&known.run) {
+            match known.decision {
+                Some(_) => function.fresh.insert(key),
+                None => function.due.insert(key),
+            }
             self.notify(&id.function);
         }
     }
@@ -384,16 +460,64 @@ impl Core {
         if routed.from != self.mark.routed_through || routed.through <= routed.from {
             return Ok(());
         }
-        for run in routed.runs {
-            self.create(run, routed.at)?;
+        let (through, at) = (routed.through, routed.at);
+        let (decided, others) = Decided::split(position, routed);
+        for run in others {
+            self.create(run, at)?;
         }
-        self.rows.put_new(rows::routed_key(routed.through), rows::encode_position(position));
-        self.mark.routed_through = routed.through;
+        self.decided(&Arc::new(decided))?;
+        self.rows.put_new(rows::routed_key(through), rows::encode_position(position));
+        self.mark.routed_through = through;
+        Ok(())
+    }
+
+    /// Counts the runs that a decision started and that have no row, and makes the due ones known.
+    fn decided(&mut self, decided: &Arc<Decided>) -> Result<(), Error> {
+        let (from, through) = decided.span();
+        // Replays may have made runs of events that the router had not come to.
+        let with_row = self.rows_between(from, through)?;
+        let mut due: BTreeMap<&FunctionId, Vec<DueKey>> = BTreeMap::new();
+        for new in decided.runs() {
+            if !with_row.is_empty() && with_row.contains(&rows::run_key(&new.id)) {
+                continue;
+            }
+            if !self.functions.contains_key(&new.id.function) {
+                self.functions.insert(new.id.function.clone(), Function::default());
+            }
+            let function = self.functions.get_mut(&new.id.function).expect("it was just put there");
+            let key = fresh_key(new);
+            let state = if key.is_some() { RunState::Pending } else { RunState::Skipped };
+            function.counts[state_index(state)] += 1;
+            due.entry(&new.id.function).or_default().extend(key);
+        }
+        self.decisions.keep(decided);
+        for (id, keys) in due {
+            if keys.is_empty() {
+                continue;
+            }
+            self.rows.put_new(rows::fresh_key(id, decided.position), rows::encode_fresh(keys.len() as u32));
+            let function = self.functions.get_mut(id).expect("its runs were counted");
+            function.fresh.decided(decided.position, keys.into_iter());
+            self.notify(id);
+        }
+        Ok(())
+    }
+
+    /// A due run that existed by a decision alone gets its row.
+    fn leave_fresh(&mut self, run: &Run, decision: Position) -> Result<(), Error> {
+        let Some(key) = due_key(run) else { return Ok(()) };
+        let function = &run.id.function;
+        self.functions.entry(function.clone()).or_default().fresh.remove(key);
+        let key = rows::fresh_key(function, decision);
+        match self.rows.get(&key)?.as_deref().and_then(rows::decode_fresh) {
+            Some(left) if left > 1 => self.rows.put(key, rows::encode_fresh(left - 1)),
+            _ => self.rows.remove(&key),
+        }
         Ok(())
     }
 
     fn create(&mut self, new: NewRun, at: Timestamp) -> Result<(), Error> {
-        if self.rows.get(&rows::run_key(&new.id))?.is_some() {
+        if self.known(&new.id)?.is_some() {
             return Ok(());
         }
         let paused = self.triggers.get(&new.trigger_id).is_some_and(|trigger| trigger.paused);
@@ -417,17 +541,16 @@ impl Core {
             finished_at: state.is_final().then_some(at),
             history: Vec::new(),
         };
-        self.set_run(None, run);
-        Ok(())
+        self.set_run(None, run)
     }
 
     fn attempted(&mut self, position: Position, it: Attempted) -> Result<(), Error> {
-        let Some(before) = self.run_at(&rows::run_key(&it.run))? else { return Ok(()) };
+        let Some(before) = self.known(&it.run)? else { return Ok(()) };
         let same = |last: &AttemptSummary| last.attempt == it.attempt && last.started_at == it.started_at;
-        if before.history.last().is_some_and(same) {
+        if before.run.history.last().is_some_and(same) {
             return Ok(());
         }
-        let mut run = before.clone();
+        let mut run = before.run.clone();
         if run.history.len() >= rows::HISTORY_MAX {
             run.history.remove(0);
         }
@@ -448,15 +571,15 @@ impl Core {
                 Next::RetryAt(at) => run.due_at = Some(at),
             }
         }
-        let (id, after) = (it.run, run.clone());
-        self.set_run(Some(&before), run);
-        self.land(&id, Some(&after));
+        let after = Known { run: run.clone(), decision: None };
+        self.set_run(Some(&before), run)?;
+        self.land(&it.run, Some(&after));
         Ok(())
     }
 
     fn controlled(&mut self, it: Controlled) -> Result<(), Error> {
-        let Some(before) = self.run_at(&rows::run_key(&it.run))? else { return Ok(()) };
-        let mut run = before.clone();
+        let Some(before) = self.known(&it.run)? else { return Ok(()) };
+        let mut run = before.run.clone();
         match it.action {
             RunAction::Cancel if !run.state.is_final() => {
                 finish(&mut run, RunState::Cancelled, Some(record::CANCELLED.to_owned()), it.at);
@@ -473,8 +596,7 @@ impl Core {
             }
             RunAction::Cancel | RunAction::Purge | RunAction::Retry => return Ok(()),
         }
-        self.set_run(Some(&before), run);
-        Ok(())
+        self.set_run(Some(&before), run)
     }
 
     fn switched(&mut self, it: Switched) -> Result<(), Error> {
@@ -525,10 +647,10 @@ impl Core {
                 Ok(if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             for key in &held {
-                let Some(before) = self.run_at(key)? else { continue };
+                let Some(before) = self.row_at(key)? else { continue };
                 let due_at = Some(at);
-                let run = Run { state: RunState::Pending, reason: None, due_at, ..before.clone() };
-                self.set_run(Some(&before), run);
+                let run = Run { state: RunState::Pending, reason: None, due_at, ..before.run.clone() };
+                self.set_run(Some(&before), run)?;
             }
             if held.len() < RELEASE_RUNS {
                 return Ok(());
@@ -548,14 +670,18 @@ impl Core {
         Ok(())
     }
 
-    /// Puts a run's row, and brings indexes, sums and the window in step with it.
-    fn set_run(&mut self, before: Option<&Run>, run: Run) {
-        let (old, new) = (before.and_then(due_key), due_key(&run));
+    /// Puts a run's row, and brings indexes, sums and the windows in step with it.
+    fn set_run(&mut self, before: Option<&Known>, run: Run) -> Result<(), Error> {
+        let row_before = before.filter(|known| known.decision.is_none()).map(|known| &known.run);
+        if let Some(Known { run, decision: Some(decision) }) = before {
+            self.leave_fresh(run, *decision)?;
+        }
+        let (old, new) = (row_before.and_then(due_key), due_key(&run));
         let in_flight = self.is_in_flight(&run.id);
         let function_id = &run.id.function;
         let function = self.functions.entry(function_id.clone()).or_default();
         if let Some(before) = before {
-            let count = &mut function.counts[state_index(before.state)];
+            let count = &mut function.counts[state_index(before.run.state)];
             *count = count.saturating_sub(1);
         }
         function.counts[state_index(run.state)] += 1;
@@ -574,13 +700,14 @@ impl Core {
         }
         let key_of_held = |run: &Run| rows::held_key(&run.trigger_id, &run.id);
         let key_of_dead = |run: &Run| rows::dead_key(&run.id);
-        self.set_index(before, &run, |run| run.state == RunState::Waiting, key_of_held);
-        self.set_index(before, &run, |run| run.state == RunState::Dead, key_of_dead);
+        self.set_index(row_before, &run, |run| run.state == RunState::Waiting, key_of_held);
+        self.set_index(row_before, &run, |run| run.state == RunState::Dead, key_of_dead);
         let (key, value) = (rows::run_key(&run.id), rows::encode_run(&run));
-        match before {
+        match row_before {
             None => self.rows.put_new(key, value),
             Some(_) => self.rows.put(key, value),
         }
+        Ok(())
     }
 
     fn set_index(
@@ -614,6 +741,23 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Store(error)
     }
+}
+
+/// A run, and where the decision stands by which alone it exists; nothing where it has a row.
+struct Known {
+    run: Run,
+    decision: Option<Position>,
+}
+
+/// Returns the key of a run that a decision made due at once.
+fn fresh_key(new: &NewRun) -> Option<DueKey> {
+    let Start::Due(due) = new.start else { return None };
+    let (event, generation) = (new.id.event.position(), new.id.generation);
+    Some(DueKey { due_ms: due.as_millisecond(), event, generation })
+}
+
+fn fresh_keys<'a>(decided: &'a Decided, function: &'a FunctionId) -> impl Iterator<Item = DueKey> + 'a {
+    decided.runs().iter().filter(move |run| run.id.function == *function).filter_map(fresh_key)
 }
 
 fn due_key(run: &Run) -> Option<DueKey> {

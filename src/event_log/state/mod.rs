@@ -6,8 +6,10 @@
 //! only copy. What the fold changes is in `core`; here is what others ask of it.
 
 mod core;
+mod decided;
 mod due;
 mod follow;
+mod listing;
 mod overlay;
 mod rows;
 pub(crate) mod table;
@@ -106,7 +108,7 @@ impl Counts {
 impl State {
     /// Loads the fold and brings it up to the log's tail.
     pub(crate) fn open(table: Arc<dyn Table>, reader: Arc<Reader>, tail: Seq) -> Result<Self, Error> {
-        let core = Mutex::new(Core::load(Arc::clone(&table), tail)?);
+        let core = Mutex::new(Core::load(Arc::clone(&table), Arc::clone(&reader), tail)?);
         let (progress, failure) = (watch::Sender::default(), Mutex::default());
         let state = Self(Arc::new(Shared { core, table, reader, progress, failure }));
         state.0.catch_up()?;
@@ -132,16 +134,7 @@ impl State {
     ///
     /// If the store cannot be read.
     pub fn runs_of(&self, event: EventId) -> Result<Vec<Run>, Error> {
-        let core = self.0.core.lock();
-        let mut runs = Vec::new();
-        core.scan_prefix(&rows::runs_of(event.position()), false, |key, value| {
-            let run = Core::decode_run(key, value)?;
-            if run.id.event == event {
-                runs.push(core.with_flight(run));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(runs)
+        self.0.core.lock().runs_of(event)
     }
 
     /// Returns the generation that the next run of an event and function has, counted from 1.
@@ -150,13 +143,8 @@ impl State {
     ///
     /// If the store cannot be read.
     pub fn next_generation(&self, event: EventId, function: &FunctionId) -> Result<u32, Error> {
-        let core = self.0.core.lock();
-        let mut last = 0;
-        core.scan_prefix(&rows::generations_of(event.position(), function), true, |key, value| {
-            last = Core::decode_run(key, value)?.id.generation;
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(last + 1)
+        let runs = self.runs_of(event)?;
+        Ok(runs.iter().rfind(|run| run.id.function == *function).map_or(0, |run| run.id.generation) + 1)
     }
 
     /// Returns an event's state. The event must exist.
@@ -206,22 +194,9 @@ impl State {
         limit: usize,
     ) -> Result<Page<Run, RunId>, Error> {
         let core = self.0.core.lock();
-        let dead = filter.state == Some(RunState::Dead);
-        let prefix = if dead { rows::all_dead() } else { rows::all_runs() };
-        let key_of = if dead { rows::dead_key } else { rows::run_key };
-        let end = cursor.map_or_else(|| after_prefix(&prefix), key_of);
         let mut page = Page { items: Vec::new(), next: None };
         let mut looked_at = 0;
-        core.rows.scan(Bound::Included(&prefix), Bound::Excluded(&end), true, |key, value| {
-            let run = if dead {
-                let key = rows::run_key_of_dead(key);
-                let value = core.rows.get(&key)?.ok_or_else(|| {
-                    Error::Failing("a dead run has no row; run doctor --rebuild".to_owned())
-                })?;
-                Core::decode_run(&key, &value)?
-            } else {
-                Core::decode_run(key, value)?
-            };
+        core.visit_runs(filter.state == Some(RunState::Dead), cursor, |run| {
             let run = core.with_flight(run);
             looked_at += 1;
             let id = run.id.clone();

@@ -11,12 +11,13 @@ use crate::event_log::codec::{DecodeError, decode, micros, timestamp};
 use crate::event_log::record::Cause;
 
 /// The form of the table.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// How far the fold has come, and the sums that it keeps.
 pub(super) const MARK: &[u8] = b"m";
 const RUN: u8 = b'r';
 const DUE: u8 = b'd';
+const FRESH: u8 = b'n';
 const HELD: u8 = b'h';
 const DEAD: u8 = b'x';
 const ROUTED: u8 = b't';
@@ -99,10 +100,18 @@ fn push_run(key: &mut Vec<u8>, id: &RunId) {
     key.extend_from_slice(&id.generation.to_be_bytes());
 }
 
-pub(super) fn run_key(id: &RunId) -> Vec<u8> {
-    let mut key = vec![RUN];
+/// Bytes of a key that ends with a run, beside the function's name.
+const RUN_KEY_BYTES: usize = 14;
+
+fn key_of_run(tag: u8, id: &RunId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(RUN_KEY_BYTES + id.function.as_str().len());
+    key.push(tag);
     push_run(&mut key, id);
     key
+}
+
+pub(super) fn run_key(id: &RunId) -> Vec<u8> {
+    key_of_run(RUN, id)
 }
 
 /// All runs of the event at a position.
@@ -112,7 +121,9 @@ pub(super) fn runs_of(event: Position) -> Vec<u8> {
 
 /// All runs of the event at a position and one function.
 pub(super) fn generations_of(event: Position, function: &FunctionId) -> Vec<u8> {
-    let mut key = runs_of(event);
+    let mut key = Vec::with_capacity(RUN_KEY_BYTES + function.as_str().len());
+    key.push(RUN);
+    key.extend_from_slice(&event.bits().to_be_bytes());
     key.extend_from_slice(function.as_str().as_bytes());
     key.push(0);
     key
@@ -129,9 +140,7 @@ pub(super) fn all_dead() -> Vec<u8> {
 }
 
 pub(super) fn dead_key(id: &RunId) -> Vec<u8> {
-    let mut key = vec![DEAD];
-    push_run(&mut key, id);
-    key
+    key_of_run(DEAD, id)
 }
 
 /// The key of the run that a key of the dead names.
@@ -145,7 +154,7 @@ pub(super) fn held_of(trigger: &TriggerId) -> Vec<u8> {
 }
 
 pub(super) fn held_key(trigger: &TriggerId, id: &RunId) -> Vec<u8> {
-    let mut key = held_of(trigger);
+    let mut key = with_zero(HELD, trigger.as_str(), RUN_KEY_BYTES + id.function.as_str().len());
     push_run(&mut key, id);
     key
 }
@@ -196,6 +205,31 @@ impl DueKey {
 /// All due runs of a function.
 pub(super) fn due_of(function: &FunctionId) -> Vec<u8> {
     with_zero(DUE, function.as_str(), 20)
+}
+
+/// All decisions that started runs of a function which have no row yet.
+pub(super) fn fresh_of(function: &FunctionId) -> Vec<u8> {
+    with_zero(FRESH, function.as_str(), 8)
+}
+
+pub(super) fn fresh_key(function: &FunctionId, decision: Position) -> Vec<u8> {
+    let mut key = fresh_of(function);
+    key.extend_from_slice(&decision.bits().to_be_bytes());
+    key
+}
+
+/// The decision that a key of the fresh names.
+pub(super) fn decision_of_fresh(key: &[u8]) -> Option<Position> {
+    Position::from_bits(u64::from_be_bytes(*key.last_chunk::<8>()?))
+}
+
+/// How many due runs of a function that one decision started have no row yet.
+pub(super) fn encode_fresh(runs: u32) -> Vec<u8> {
+    runs.to_be_bytes().to_vec()
+}
+
+pub(super) fn decode_fresh(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(value.try_into().ok()?))
 }
 
 /// Where the router's decision on events up to `through` is recorded.
@@ -316,6 +350,9 @@ impl<'a> AttemptRow<'a> {
     }
 }
 
+/// About what a run's row takes, and again for each attempt in it.
+const RUN_ROW_BYTES: usize = 80;
+
 pub(super) fn encode_run(run: &Run) -> Vec<u8> {
     let row = RunRow {
         event: run.id.event.bits().to_be_bytes(),
@@ -338,7 +375,9 @@ pub(super) fn encode_run(run: &Run) -> Vec<u8> {
         finished_at: run.finished_at.map(micros),
         history: run.history.iter().map(AttemptRow::of).collect(),
     };
-    postcard::to_stdvec(&row).expect("rows serialize")
+    let bytes =
+        RUN_ROW_BYTES + row.history.iter().map(|attempt| RUN_ROW_BYTES + attempt.note.len()).sum::<usize>();
+    postcard::to_extend(&row, Vec::with_capacity(bytes)).expect("rows serialize")
 }
 
 pub(super) fn decode_run(key: &[u8], value: &[u8]) -> Result<Run, DecodeError> {
