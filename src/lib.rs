@@ -22,6 +22,7 @@ pub mod function;
 pub mod replay;
 
 pub mod event_log;
+pub mod outbound;
 pub mod secrets;
 
 pub mod catalog;

@@ -41,6 +41,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
     let config = Config {
         server,
         log: Log { path: dir.join("data") },
+        outbound: Default::default(),
         triggers: vec![trigger()],
         functions: function
             .map(|url| Function {

@@ -29,7 +29,7 @@ use self::replays::Replays;
 use crate::catalog::ProviderCatalog;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connector::RawInbound;
+use crate::connector::{FetchedKey, RawInbound, Verifier};
 use crate::event::{Timestamp, TriggerId};
 use crate::event_log::{Ingested, Log};
 use crate::provider::Change;
@@ -55,6 +55,10 @@ pub trait Runtime: Send + Sync {
 
     /// Says that a secret of the store was set or removed: whoever uses it resolves it anew.
     async fn secret_changed(&self, name: &str);
+
+    /// Returns the provider's public keys that a request would be verified with, as far as they were fetched
+    /// already; nothing for one that wants none.
+    fn known_keys(&self, trigger_id: &TriggerId, verifier: &Verifier, raw: &RawInbound) -> Vec<FetchedKey>;
 
     /// Verifies a delivery of the quarantine again, as of its arrival, and takes it in; returns what it
     /// became once that is on the device.

@@ -79,6 +79,7 @@ fn not_released(error: ReleaseError) -> Problem {
         ReleaseError::NotActive(_) => "not_active",
         ReleaseError::Rejected(_) => "still_rejected",
         ReleaseError::Handshake => "handshake",
+        ReleaseError::NoKeys(_) => return Problem::new(503, "key_unavailable", error.to_string()),
         ReleaseError::Panicked => return Problem::new(500, "connector_panicked", error.to_string()),
         ReleaseError::Log(error) => return Problem::new(503, "log_not_ready", error.to_string()),
     };

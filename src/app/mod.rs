@@ -28,6 +28,7 @@ use crate::event::ProviderId;
 use crate::event_log::{Condition, EventLog, Log, Options};
 use crate::flow::TokenBucket;
 use crate::front_door::{self, Door};
+use crate::outbound;
 use crate::provider::{Activation, Deps, Fixed, ProviderHandle, Providers};
 use crate::quarantine::{self, Quarantine};
 use crate::replay::Replayer;
@@ -195,6 +196,7 @@ fn providers(
     arbiter: &Arbiter,
 ) -> anyhow::Result<Arc<Providers>> {
     let config = &options.config;
+    let outbound = Arc::new(outbound::Client::new(&config.outbound)?);
     let mut by_provider: BTreeMap<&ProviderId, Vec<&Trigger>> = BTreeMap::new();
     for trigger in &config.triggers {
         by_provider.entry(&trigger.provider).or_default().push(trigger);
@@ -211,6 +213,7 @@ fn providers(
             clock: clock.clone(),
             entry: entry.clone(),
             vault: vault.clone(),
+            outbound: outbound.clone(),
             public_url: config.server.public_url.clone(),
             triggers: triggers.into_iter().map(with_fixed).collect(),
         };

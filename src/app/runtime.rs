@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 
 use crate::admin::{Runtime, TriggerStatus};
-use crate::connector::RawInbound;
+use crate::connector::{FetchedKey, RawInbound, Verifier};
 use crate::event::TriggerId;
 use crate::event_log::Ingested;
 use crate::front_door::Door;
@@ -39,6 +39,13 @@ impl Runtime for ProviderRuntime {
                 tracing::warn!(provider = %provider.id(), %error, "provider takes the changed secret when it is rebuilt");
             }
         }
+    }
+
+    fn known_keys(&self, trigger_id: &TriggerId, verifier: &Verifier, raw: &RawInbound) -> Vec<FetchedKey> {
+        let Some(wanted) = verifier.wanted_keys(raw) else { return Vec::new() };
+        let provider = self.providers.of_trigger(trigger_id);
+        let document = provider.and_then(|provider| provider.keys().known(&wanted));
+        document.map(|document| wanted.pick(&document)).unwrap_or_default()
     }
 
     async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError> {

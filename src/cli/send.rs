@@ -21,6 +21,7 @@ use super::client::{Client, http_client};
 use super::render::{self, BOLD, DIM, GREEN, RED, note, number, out, text};
 use super::settings::{self, Settings};
 use super::source::{addresses, local_client, reachable};
+use super::test_key::TestKey;
 use super::{ConfigFile, Told, Usage, providers, runs, test_key};
 use crate::admin::Query;
 use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample};
@@ -31,7 +32,7 @@ use crate::connector::{
 };
 use crate::event::{Header, Timestamp};
 use crate::secrets::{Secret, Vault};
-use crate::signature::{PrivateKey, with_query};
+use crate::signature::{PrivateKey, PublicScheme, with_query};
 
 /// How long `send` waits for the runs of its event, to show how they went.
 const RUNS_WAIT: Duration = Duration::from_secs(5);
@@ -92,6 +93,8 @@ pub(super) struct Target {
     admin: Option<Client>,
     /// The certificate of a local server is its own: it is not held against the address.
     accept_any_certificate: bool,
+    /// The public half of the test key that signs, where one does.
+    test_key: Option<PathBuf>,
 }
 
 /// A request, signed.
@@ -119,15 +122,11 @@ impl Target {
         let settings = settings::load(wanted.config, Scope::Text)?;
         let entry = Arc::clone(providers::entry(&settings.catalog, wanted.provider)?);
         let trigger = find_trigger(&settings, &wanted)?;
-        let needs_secret = entry.secrets.iter().any(|spec| spec.name == SIGNING_SECRET)
-            && private_scheme(&entry, &BTreeMap::new()).is_ok_and(|scheme| scheme.is_none());
+        let private = private_scheme(&entry, &BTreeMap::new()).ok().flatten();
+        let needs_secret = entry.secrets.iter().any(|spec| spec.name == SIGNING_SECRET) && private.is_none();
         let lacks_secret = needs_secret && wanted.secret.is_none() && !wanted.invalid;
         if trigger.is_none() && (wanted.url.is_none() || lacks_secret) {
-            return Err(Usage(format!(
-                "no trigger of `{}` is configured here: give --url and --secret, or name another configuration with --config",
-                wanted.provider
-            ))
-            .into());
+            return Err(no_trigger(&settings, &entry, private)?.into());
         }
         let url = match (wanted.url, trigger) {
             (Some(url), _) => {
@@ -148,12 +147,12 @@ impl Target {
             settings: trigger.map(|trigger| trigger.settings.clone()).unwrap_or_default(),
             ..TriggerSettings::default()
         };
-        let signer = match Signer::new(&entry, &scheme)? {
-            Some(signer) => Some(signer),
+        let (signer, test_key) = match Signer::new(&entry, &scheme)? {
+            Some(signer) => (Some(signer), None),
             None => private_signer(&settings, &entry, scheme, &wanted)?,
         };
         let accept_any_certificate = wanted.url.is_none() && settings.config.server.tls.is_some();
-        Ok(Self { url, signer, entry, admin, accept_any_certificate })
+        Ok(Self { url, signer, entry, admin, accept_any_certificate, test_key })
     }
 
     /// Signs a request as a delivery of its own.
@@ -191,7 +190,7 @@ impl Target {
 /// Collects the secrets to sign with: the given one, else those of the trigger.
 async fn secrets(
     settings: &Settings,
-    entry: &ProviderEntry,
+    entry: &Arc<ProviderEntry>,
     trigger: Option<&Trigger>,
     wanted: &Wanted<'_>,
     admin: Option<&Client>,
@@ -202,6 +201,8 @@ async fn secrets(
         let secret = match (wanted.secret, trigger) {
             _ if is_main && wanted.invalid => wrong_secret(entry)?,
             (Some(given), _) if is_main && !is_private_key(given) => Some(given_secret(given)?),
+            // A public key signs nothing; it may stand in a file that is made with the first delivery.
+            (_, Some(trigger)) if is_main && signs_with_own_key(entry, trigger) => None,
             (_, Some(trigger)) => trigger_secret(settings, trigger, &spec.name, admin).await?,
             (_, None) => None,
         };
@@ -210,27 +211,58 @@ async fn secrets(
     Ok(secrets)
 }
 
+/// Says what to configure, so that there is a trigger to send to; where the provider signs with a key of
+/// its own, with a test key in its place.
+fn no_trigger(
+    settings: &Settings,
+    entry: &Arc<ProviderEntry>,
+    private: Option<PublicScheme>,
+) -> anyhow::Result<Usage> {
+    let id = &entry.id;
+    let Some(private) = private else {
+        return Ok(Usage(format!(
+            "no trigger of `{id}` is configured here: give --url and --secret, or name another configuration with --config"
+        )));
+    };
+    let TestKey { public, .. } = test_key::of_provider(&settings.config.log.path, id, private)?;
+    Ok(Usage(format!(
+        "no trigger of `{id}` is configured here. {} signs with a key that it alone has; a test key stands for it.\n\
+         Add a trigger that trusts it to hookkeeper.toml, start the server anew, and send again:\n\n{}\n",
+        entry.name,
+        test_key::trigger(entry, &public)
+    )))
+}
+
+/// Tells whether the provider signs with a private key, and what triggers have as secret is its public key.
+fn signs_with_own_key(entry: &Arc<ProviderEntry>, trigger: &Trigger) -> bool {
+    test_key::secret_is_public_key(entry)
+        && private_scheme(entry, &trigger.settings).is_ok_and(|scheme| scheme.is_some())
+}
+
 /// Builds what signs with a private key, where the provider signs with one: the given key, else the
-/// data folder's test key.
+/// data folder's test key, whose public half is named.
 fn private_signer(
     settings: &Settings,
     entry: &Arc<ProviderEntry>,
     mut scheme: TriggerSettings,
     wanted: &Wanted<'_>,
-) -> anyhow::Result<Option<Signer>> {
-    let Some(private) = private_scheme(entry, &scheme.settings)? else { return Ok(None) };
-    let key = match wanted.secret {
-        _ if wanted.invalid => PrivateKey::generate(private),
+) -> anyhow::Result<(Option<Signer>, Option<PathBuf>)> {
+    let Some(private) = private_scheme(entry, &scheme.settings)? else { return Ok((None, None)) };
+    let (key, public) = match wanted.secret {
+        _ if wanted.invalid => (PrivateKey::generate(private), None),
         Some(given) if is_private_key(given) => {
-            test_key::read(&String::from_utf8_lossy(given_secret(given)?.expose()))?
+            (test_key::read(&String::from_utf8_lossy(given_secret(given)?.expose()))?, None)
         }
-        _ => test_key::of_provider(&settings.config.log.path, &entry.id, private)?,
+        _ => {
+            let made = test_key::of_provider(&settings.config.log.path, &entry.id, private)?;
+            (made.key, Some(made.public))
+        }
     };
-    if entry.signature.as_ref().is_some_and(|text| text.keys.is_none() && text.public_keys.is_empty()) {
+    if test_key::secret_is_public_key(entry) {
         // The secret is the provider's public key: nothing of it is signed.
         scheme.secrets.remove(SIGNING_SECRET);
     }
-    Ok(Signer::with_private_key(entry, &scheme, key)?)
+    Ok((Signer::with_private_key(entry, &scheme, key)?, public))
 }
 
 /// Tells whether what is given on the command line is, or leads to, a private key.
@@ -441,6 +473,13 @@ impl Send {
                 writeln!(out, "answered  {status} in {took}: {what} {BOLD}{id}{BOLD:#}")?;
             }
             None => writeln!(out, "answered  {status} in {took}: {}", render::one_line(&answer.body, 300))?,
+        }
+        drop(out);
+        if let (Some(public), 401 | 503) = (&target.test_key, answer.status) {
+            note(format_args!(
+                "signed with a test key, which a trigger trusts with {}",
+                test_key::trusting(&target.entry, public)
+            ));
         }
         Ok(())
     }

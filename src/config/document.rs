@@ -19,15 +19,18 @@ const SHOWN_CHARS_MAX: usize = 60;
 const SNIPPET_CHARS_MAX: usize = 200;
 
 /// Keys whose values never are secrets, so that a line with a syntax error may be shown.
-const HARMLESS_KEYS: [&str; 22] = [
+const HARMLESS_KEYS: [&str; 25] = [
     "admin",
     "admin_names",
+    "allow_private",
     "body_limit",
+    "ca",
     "concurrency",
     "dedupe",
     "dedupe_window",
     "events",
     "format",
+    "hosts",
     "id",
     "kind",
     "listen",

@@ -6,6 +6,7 @@
 mod document;
 mod function;
 mod knowledge;
+mod outbound;
 mod print;
 mod problem;
 mod raw;
@@ -18,6 +19,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::event::{FunctionId, ProviderId, TriggerId};
 
@@ -54,6 +57,8 @@ pub struct Config {
     pub server: Server,
     /// The event log.
     pub log: Log,
+    /// Requests that hookkeeper makes of its own accord.
+    pub outbound: Outbound,
     /// Configured activations of providers.
     pub triggers: Vec<Trigger>,
     /// What runs on events.
@@ -130,6 +135,22 @@ impl Default for Log {
     fn default() -> Self {
         Self { path: PathBuf::from("data") }
     }
+}
+
+/// `[outbound]`: requests for the keys that providers publish, and answers to handshakes that want a call.
+#[derive(Debug, Clone, Default)]
+pub struct Outbound {
+    /// Networks that may be called although they are not public.
+    pub allow_private: Vec<IpNet>,
+    /// Addresses of hosts, names in lower case, in place of what DNS says.
+    pub hosts: BTreeMap<String, SocketAddr>,
+    /// PEM file of certificates that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl Outbound {
+    /// Most entries of a list.
+    pub const ENTRIES_MAX: usize = 256;
 }
 
 /// How a trigger is set off.

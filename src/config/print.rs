@@ -3,13 +3,14 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::units::{format_duration, format_size};
-use super::{Config, Dedupe, Format, Function, Handler, SecretRef, Server, Trigger, TriggerKind};
+use super::{Config, Dedupe, Format, Function, Handler, Outbound, SecretRef, Server, Trigger, TriggerKind};
 
 impl Display for Config {
     /// Writes the configuration in effect as TOML, without secrets: a literal one reads `literal:[redacted]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         server(f, &self.server)?;
         writeln!(f, "\n[log]\npath = {}", quoted(&self.log.path.display()))?;
+        outbound(f, &self.outbound)?;
         for trigger in &self.triggers {
             write_trigger(f, trigger)?;
         }
@@ -62,6 +63,16 @@ fn server(f: &mut fmt::Formatter<'_>, server: &Server) -> fmt::Result {
     writeln!(f, "workers = {}", server.workers)
 }
 
+fn outbound(f: &mut fmt::Formatter<'_>, outbound: &Outbound) -> fmt::Result {
+    writeln!(f, "\n[outbound]\nallow_private = {}", list(&outbound.allow_private))?;
+    let hosts = outbound.hosts.iter().map(|(name, address)| (name.as_str(), quoted(address)));
+    writeln!(f, "hosts = {}", table(hosts))?;
+    match &outbound.ca {
+        Some(path) => writeln!(f, "ca = {}", quoted(&path.display())),
+        None => Ok(()),
+    }
+}
+
 fn write_trigger(f: &mut fmt::Formatter<'_>, trigger: &Trigger) -> fmt::Result {
     writeln!(f, "\n[[triggers]]\nid = {}", quoted(&trigger.id))?;
     writeln!(f, "provider = {}", quoted(&trigger.provider))?;
@@ -84,7 +95,11 @@ fn write_trigger(f: &mut fmt::Formatter<'_>, trigger: &Trigger) -> fmt::Result {
         writeln!(f, "rate_limit = {{ per_second = {:?}, burst = {} }}", limit.per_second, limit.burst)?;
     }
     let entries = trigger.settings.iter().map(|(name, value)| (name.as_str(), quoted(value)));
-    writeln!(f, "settings = {}", table(entries))
+    writeln!(f, "settings = {}", table(entries))?;
+    if !trigger.public_keys.is_empty() {
+        writeln!(f, "public_keys = {}", list(&trigger.public_keys))?;
+    }
+    Ok(())
 }
 
 /// Returns an inline table of values that are TOML already.

@@ -12,11 +12,12 @@ use toml::de::DeTable;
 use super::document::{Findings, Node, Section, Source};
 use super::function::read_functions;
 use super::knowledge::Knowledge;
+use super::outbound::read_outbound;
 use super::problem::{Problem, Warning};
 use super::secret_ref::SecretRef;
 use super::trigger::{read_providers, read_triggers};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
-use super::{Config, Log, Server, Tls};
+use super::{Config, Log, Outbound, Server, Tls};
 
 /// How much of its surroundings a configuration is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub fn load(
 
 impl Reader<'_> {
     fn config(&self, root: &Section<'_>) -> Option<Config> {
-        root.only(&["server", "log", "triggers", "functions", "providers"], &[]);
+        root.only(&["server", "log", "outbound", "triggers", "functions", "providers"], &[]);
         let server = match root.get("server") {
             Some(node) => node.section().and_then(|section| self.server(&section)),
             None => Some(Server::default()),
@@ -73,6 +74,10 @@ impl Reader<'_> {
             Some(node) => node.section().and_then(|section| self.log(&section)),
             None => Some(Log { path: self.findings.source().base.join(Log::default().path) }),
         };
+        let outbound = match root.get("outbound") {
+            Some(node) => node.section().and_then(|section| read_outbound(self, &section)),
+            None => Some(Outbound::default()),
+        };
         let has_public_url = server.as_ref().is_none_or(|server| server.public_url.is_some());
         let (providers, own) = read_providers(self, root);
         let (triggers, trigger_ids) = read_triggers(self, root, &own, has_public_url);
@@ -80,6 +85,7 @@ impl Reader<'_> {
         Some(Config {
             server: server?,
             log: log?,
+            outbound: outbound?,
             triggers: triggers?,
             functions: functions?,
             providers: providers?,
@@ -169,7 +175,7 @@ impl Reader<'_> {
         Some(Tls { cert: cert?, key: key? })
     }
 
-    fn readable(&self, node: &Node<'_>) -> Option<PathBuf> {
+    pub(super) fn readable(&self, node: &Node<'_>) -> Option<PathBuf> {
         let path = self.path(node, "a PEM file")?;
         if self.scope == Scope::Full
             && let Err(reason) = self.knowledge.try_file(&path)
@@ -192,7 +198,7 @@ impl Reader<'_> {
         Some(self.findings.source().base.join(text))
     }
 
-    fn address(&self, node: &Node<'_>) -> Option<SocketAddr> {
+    pub(super) fn address(&self, node: &Node<'_>) -> Option<SocketAddr> {
         let text = node.string("an address such as 127.0.0.1:8080")?;
         let found = text.parse().ok().or_else(|| {
             let port = text.strip_prefix("localhost:")?.parse().ok()?;

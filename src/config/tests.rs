@@ -397,3 +397,34 @@ proptest::proptest! {
         let _ = load(&source(&text), &Surroundings, Scope::Full);
     }
 }
+
+#[test]
+fn outbound_networks_and_hosts_are_read() {
+    let (config, warnings) = good(
+        "[outbound]\nallow_private = [\"10.20.0.0/16\", \"fd00::1\"]\n\
+         hosts = { \"Keys.Example.com\" = \"10.20.0.5:8443\" }\nca = \"there\"",
+    );
+    let outbound = &config.outbound;
+    let networks: Vec<_> = outbound.allow_private.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.20.0.0/16", "fd00::1/128"]);
+    assert_eq!(outbound.hosts["keys.example.com"].to_string(), "10.20.0.5:8443");
+    assert_eq!(outbound.ca, Some(PathBuf::from("/etc/hk/there")));
+    assert_eq!(warnings, Vec::<String>::new());
+    let printed = config.to_string();
+    assert_eq!(good(&printed).0.to_string(), printed);
+
+    bad(
+        "[outbound]\nallow_private = [\"10.20.0.0/33\", \"internal\"]\n\
+         hosts = { \"https://x\" = \"1.1.1.1:443\", y = \"1.1.1.1\" }\nca = \"gone\"\nallow = []",
+        &[
+            (2, "outbound.allow_private[0]", "this is no network"),
+            (2, "outbound.allow_private[1]", "this is no network"),
+            (3, "outbound.hosts.https://x", "this is no host name"),
+            (3, "outbound.hosts.y", "this is not an address"),
+            (4, "outbound.ca", "cannot read"),
+            (5, "outbound.allow", "unknown key"),
+        ],
+    );
+    let (_, warnings) = good("[outbound]\nallow_private = [\"0.0.0.0/0\"]");
+    assert!(warnings[0].contains("almost any address"), "{warnings:?}");
+}

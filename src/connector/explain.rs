@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::keys::{keys, named};
+use super::keys::{given_public_keys, keys, named};
 use super::plan::{BuildError, Plan};
 use super::{RawInbound, TriggerSettings};
 use crate::catalog::{ProviderEntry, SIGNING_SECRET};
@@ -130,7 +130,8 @@ pub fn explain(
     let plan = Plan::new(entry, &trigger.settings)?;
     let secrets = trigger.secrets.get(SIGNING_SECRET).map(Vec::as_slice).unwrap_or_default();
     let Some(form) = plan.main_form() else { return Ok(None) };
-    let keys = keys(&plan, form, secrets, None)?;
+    let given = given_public_keys(&trigger.public_keys)?;
+    let keys = keys(&plan, form, secrets, given.as_deref())?;
     let named = named(&trigger.secrets);
     let case = Case { plan: &plan, scheme: &form.scheme, trigger, named: &named, raw };
     let window = Window { now, tolerance: trigger.tolerance.or(form.tolerance) };

@@ -117,9 +117,17 @@ impl KeyRequest {
         }
     }
 
-    /// Picks the keys that the request may be signed with: the one that it names, else all.
+    /// Returns the host that is asked.
+    pub fn host(&self) -> Option<&str> {
+        allowed_host(&self.url, &self.hosts)
+    }
+
+    /// Picks the keys that the request may be signed with: of a key set the one that it names, else all.
     pub fn pick(&self, keys: &[FetchedKey]) -> Vec<FetchedKey> {
-        let Some(id) = &self.key_id else { return keys.to_vec() };
+        // Other documents hold one key, whatever it was called when it was fetched.
+        let Some(id) = self.key_id.as_ref().filter(|_| self.from == KeyDocument::Jwks) else {
+            return keys.to_vec();
+        };
         let named: Vec<_> = keys.iter().filter(|key| key.id.as_ref() == Some(id)).cloned().collect();
         if named.is_empty() { keys.iter().filter(|key| key.id.is_none()).cloned().collect() } else { named }
     }

@@ -26,6 +26,7 @@ pub use contract::{
 pub use credentials::Credentials;
 pub use explain::{Cause, explain};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
+pub(crate) use keys::allowed_host;
 pub use keys::{FetchedKey, KeyRequest};
 pub use plan::BuildError;
 pub use registry::ConnectorRegistry;

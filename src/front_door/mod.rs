@@ -9,11 +9,11 @@ mod address_limit;
 mod answer;
 mod body;
 mod content;
+mod judge;
 mod release;
 mod tls;
 
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::connector::{Judging, NormalizeResult, Normalized, RawInbound, Rejection, Verifier};
+use crate::connector::{NormalizeResult, Normalized, RawInbound, Rejection, Verifier};
 use crate::event::{Body, EventContent, SignatureStatus};
 use crate::event_log::{IngestError, Ingested, Log, NewEvent, SpoolWriter};
 use crate::provider::{Activation, ProviderHandle, Providers, TriggerSnapshot};
@@ -33,6 +33,7 @@ use crate::quarantine::{Quarantine, Refused};
 
 use address_limit::AddressLimit;
 use body::{Buffered, Received};
+use judge::{NoVerdict, judge};
 pub use tls::{Error as TlsError, load as load_tls};
 
 /// Part of a provider's ack deadline that a request may wait for room in the log.
@@ -141,17 +142,33 @@ impl Door {
         delivery: Delivery,
     ) -> HttpResponse {
         let now = delivery.raw.received_at;
+        let (trigger_id, sent) = (&snapshot.trigger_id, (delivery.peer, now));
         let armed = snapshot.is_armed(now);
-        let judge = || verifier.normalize_inbound(&delivery.raw, Judging { armed, ..Judging::at(now) });
-        let Ok(result) = catch_unwind(AssertUnwindSafe(judge)) else {
-            tracing::error!(trigger_id = %snapshot.trigger_id, "connector panicked on a delivery");
-            provider.panicked(&snapshot.trigger_id, delivery.peer, now);
-            return answer::internal();
+        let judged = judge(provider.keys(), verifier, &delivery.raw, armed, delivery.deadline).await;
+        let result = match judged {
+            Ok(result) => result,
+            Err(NoVerdict::Panicked) => {
+                tracing::error!(%trigger_id, "connector panicked on a delivery");
+                provider.panicked(trigger_id, delivery.peer, now);
+                return answer::internal();
+            }
+            Err(NoVerdict::NoKeys(unavailable)) => {
+                provider.unavailable(trigger_id, sent, "key_unavailable", &unavailable);
+                return answer::unavailable("key_unavailable", judge::wait(&unavailable));
+            }
         };
         match result {
             NormalizeResult::Event(event) => self.store(snapshot, delivery, vec![event], None).await,
             NormalizeResult::Batch(events) => self.store(snapshot, delivery, events, None).await,
-            NormalizeResult::Immediate { reply, events, learn, call: _ } => {
+            NormalizeResult::Immediate { reply, events, learn, call } => {
+                if let Some((url, hosts)) = call {
+                    let deadline = judge::fetch_deadline(delivery.deadline);
+                    let called = provider.call(trigger_id, sent, (&url, &hosts), deadline).await;
+                    if let Err(unavailable) = called {
+                        provider.unavailable(trigger_id, sent, "handshake_call_failed", &unavailable);
+                        return answer::unavailable("handshake_call_failed", judge::wait(&unavailable));
+                    }
+                }
                 if let Some((name, secret)) = learn
                     && provider.learn(&snapshot.trigger_id, name, secret, delivery.peer).await.is_err()
                 {

@@ -1,19 +1,19 @@
 //! Takes in what came out of the quarantine: judged anew, with the trigger's present secrets and as of the
 //! time of its arrival, then stored as any delivery is.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use actix_web::web;
 
+use super::judge::{NoVerdict, judge};
 use super::{Door, content};
-use crate::connector::{Judging, NormalizeResult, Normalized, RawInbound};
+use crate::connector::{NormalizeResult, Normalized, RawInbound};
 use crate::event::{Body, EventContent, Origin, TriggerId};
 use crate::event_log::{INLINE_BODY_BYTES_MAX, IngestError, Ingested, NewEvent};
-use crate::provider::{Activation, TriggerSnapshot};
+use crate::provider::{Activation, ProviderHandle, TriggerSnapshot};
 use crate::quarantine::ReleaseError;
 
-/// How long a released delivery may wait for room in the log. No provider waits for it.
+/// How long a released delivery may wait for public keys, and for room in the log. No provider waits for it.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Door {
@@ -32,7 +32,7 @@ impl Door {
         let provider = self.providers.of_trigger(trigger_id).ok_or_else(no_trigger)?;
         let mut snapshots = provider.triggers();
         let snapshot = snapshots.find(|it| it.trigger_id == *trigger_id).ok_or_else(no_trigger)?;
-        let events = judge(&snapshot, &raw)?;
+        let events = verified(provider, &snapshot, &raw).await?;
         let held = snapshot.activation == Activation::Paused;
         let body = self.body(&raw).await?;
         let mut contents = content::contents(&snapshot, raw, body, events, held);
@@ -61,11 +61,15 @@ impl Door {
 }
 
 /// Judges a delivery as of its arrival. A handshake is not answered and teaches nothing: its sender is gone.
-fn judge(snapshot: &TriggerSnapshot, raw: &RawInbound) -> Result<Vec<Normalized>, ReleaseError> {
+async fn verified(
+    provider: &ProviderHandle,
+    snapshot: &TriggerSnapshot,
+    raw: &RawInbound,
+) -> Result<Vec<Normalized>, ReleaseError> {
     let not_active = || ReleaseError::NotActive(snapshot.trigger_id.clone());
     let verifier = snapshot.verifier.as_ref().ok_or_else(not_active)?;
-    let judge = || verifier.normalize_inbound(raw, Judging::at(raw.received_at));
-    match catch_unwind(AssertUnwindSafe(judge)) {
+    let deadline = Instant::now() + RELEASE_DEADLINE;
+    match judge(provider.keys(), verifier, raw, false, deadline).await {
         Ok(NormalizeResult::Event(event)) => Ok(vec![event]),
         Ok(NormalizeResult::Batch(events) | NormalizeResult::Immediate { events, .. })
             if !events.is_empty() =>
@@ -74,7 +78,8 @@ fn judge(snapshot: &TriggerSnapshot, raw: &RawInbound) -> Result<Vec<Normalized>
         }
         Ok(NormalizeResult::Batch(_) | NormalizeResult::Immediate { .. }) => Err(ReleaseError::Handshake),
         Ok(NormalizeResult::Reject(rejection)) => Err(ReleaseError::Rejected(rejection)),
-        Err(_) => {
+        Err(NoVerdict::NoKeys(unavailable)) => Err(ReleaseError::NoKeys(unavailable.why)),
+        Err(NoVerdict::Panicked) => {
             tracing::error!(trigger_id = %snapshot.trigger_id, "connector panicked on a released delivery");
             Err(ReleaseError::Panicked)
         }

@@ -49,6 +49,7 @@ fn house(triggers: Vec<Trigger>) -> House {
     let folder = TempDir::new().unwrap();
     let log = Log::open(Options::new(folder.path())).unwrap();
     let vault = Arc::new(Vault::new(folder.path()));
+    let outbound = Arc::new(crate::outbound::Client::new(&Default::default()).unwrap());
     let start = |trigger: Trigger| {
         let entry = ProviderCatalog::built_in().get(trigger.provider.as_str()).unwrap().clone();
         let fixed = Fixed {
@@ -69,6 +70,7 @@ fn house(triggers: Vec<Trigger>) -> House {
             clock: Clock::system(),
             entry,
             vault: vault.clone(),
+            outbound: outbound.clone(),
             public_url: None,
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };

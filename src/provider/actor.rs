@@ -21,6 +21,7 @@ use crate::connector::{Signer, Verifier};
 use crate::event::{RejectReason, Timestamp, TriggerId};
 use crate::event_log::record::{Audit, Record, Sealed, Switch, Switched};
 use crate::event_log::{self, Log};
+use crate::outbound;
 use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
@@ -45,6 +46,8 @@ pub struct Deps {
     pub entry: Arc<ProviderEntry>,
     /// Resolves configured secrets, and seals what handshakes teach.
     pub vault: Arc<Vault>,
+    /// Fetches the public keys that the provider publishes.
+    pub outbound: Arc<outbound::Client>,
     /// The URL under which providers reach the front door.
     pub public_url: Option<String>,
     /// The provider's triggers, with what survives the actor.
@@ -198,26 +201,28 @@ impl Handler<Flush> for ProviderActor {
     }
 }
 
-/// A connector panicked on a delivery.
+/// Something happened to a delivery that the audit of the provider has a line for.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Panicked {
+pub(super) struct Noted {
     pub(super) trigger_id: TriggerId,
     pub(super) peer: IpAddr,
     pub(super) at: Timestamp,
+    pub(super) code: &'static str,
+    pub(super) detail: String,
 }
 
-impl Handler<Panicked> for ProviderActor {
+impl Handler<Noted> for ProviderActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, message: Panicked, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: Noted, _: &mut Self::Context) -> Self::Result {
         let line = Audit {
             topic: AUDIT_PROVIDER.to_owned(),
             at: message.at,
             trigger_id: Some(message.trigger_id),
             peer: Some(message.peer),
-            code: "connector_panicked".to_owned(),
-            detail: String::new(),
+            code: message.code.to_owned(),
+            detail: message.detail,
             count: 1,
         };
         write(self.deps.log.clone(), vec![Record::Audit(line)])

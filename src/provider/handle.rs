@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::ArbiterHandle;
 use arc_swap::{ArcSwap, Guard};
@@ -11,12 +11,18 @@ use arc_swap::{ArcSwap, Guard};
 use crate::connector::{Rejection, Signer};
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::event_log::record::Switch;
+use crate::flow::TokenBucket;
 use crate::secrets::Secret;
 use crate::supervise::{NotRunning, Supervised};
 
-use super::actor::{Counted, Flush, Learn, Panicked, Published, Refresh, Rejected, Set};
-use super::{Activation, Deps, LearnError, ProviderActor, TriggerSnapshot};
+use super::actor::{Counted, Flush, Learn, Noted, Published, Refresh, Rejected, Set};
+use super::calls::Calls;
+use super::{Activation, Deps, LearnError, ProviderActor, PublishedKeys, TriggerSnapshot, Unavailable};
 
+/// Lines per second that one provider may write of what was not to be had.
+const UNAVAILABLE_LINES_PER_SECOND: f64 = 1.0 / 60.0;
+/// Such lines at once.
+const UNAVAILABLE_LINES_BURST: u32 = 10;
 /// How long an ending actor may take to write what is left to write.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -36,6 +42,10 @@ pub struct ProviderHandle {
     id: ProviderId,
     published: Published,
     actor: Supervised<ProviderActor>,
+    keys: PublishedKeys,
+    calls: Calls,
+    /// Lines of the audit for what was not to be had.
+    unavailable_lines: TokenBucket,
 }
 
 impl ProviderHandle {
@@ -56,12 +66,15 @@ impl ProviderHandle {
         let id = deps.entry.id.clone();
         // The first publish is made here, so that no request finds the door open and nobody behind it.
         deps.publish_all(&published);
+        let keys = PublishedKeys::new(deps.outbound.clone(), deps.clock.clone());
+        let calls = Calls::new(deps.outbound.clone(), deps.clock.clone());
+        let unavailable_lines = TokenBucket::new(UNAVAILABLE_LINES_PER_SECOND, UNAVAILABLE_LINES_BURST);
         let factory = {
             let published = published.clone();
             move |lifeline| ProviderActor::new(deps.clone(), published.clone(), lifeline)
         };
         let actor = Supervised::start(format!("provider {id}"), arbiter, factory);
-        Self { id, published, actor }
+        Self { id, published, actor, keys, calls, unavailable_lines }
     }
 
     /// Returns the provider's id.
@@ -153,7 +166,50 @@ impl ProviderHandle {
 
     /// Records that a connector panicked on a delivery.
     pub(crate) fn panicked(&self, trigger_id: &TriggerId, peer: IpAddr, at: Timestamp) {
-        self.actor.tell(Panicked { trigger_id: trigger_id.clone(), peer, at });
+        let trigger_id = trigger_id.clone();
+        self.actor.tell(Noted { trigger_id, peer, at, code: "connector_panicked", detail: String::new() });
+    }
+
+    /// Returns the public keys that the provider publishes.
+    pub fn keys(&self) -> &PublishedKeys {
+        &self.keys
+    }
+
+    /// Records that a delivery could not be judged or answered for want of something from elsewhere, within a
+    /// bound: `code` says what.
+    pub(crate) fn unavailable(
+        &self,
+        trigger_id: &TriggerId,
+        (peer, at): (IpAddr, Timestamp),
+        code: &'static str,
+        unavailable: &Unavailable,
+    ) {
+        if self.unavailable_lines.try_take(at.as_microsecond()).is_ok() {
+            let (trigger_id, detail) = (trigger_id.clone(), unavailable.why.clone());
+            self.actor.tell(Noted { trigger_id, peer, at, code, detail });
+        }
+    }
+
+    /// Has a URL called that a signed handshake names, once; returns when it answered. A call that was made
+    /// is audited.
+    ///
+    /// # Errors
+    ///
+    /// If it is none of these hosts', or did not answer 2xx by `deadline`.
+    pub(crate) async fn call(
+        &self,
+        trigger_id: &TriggerId,
+        (peer, at): (IpAddr, Timestamp),
+        (url, hosts): (&str, &[String]),
+        deadline: Instant,
+    ) -> Result<(), Unavailable> {
+        let (actor, trigger_id) = (self.actor.clone(), trigger_id.clone());
+        let called = move |host: &str| {
+            let (trigger_id, detail) =
+                (trigger_id.clone(), format!("called {host} as the handshake asks for"));
+            actor.tell(Noted { trigger_id, peer, at, code: "handshake_called", detail });
+        };
+        self.calls.make(url, hosts, deadline, called).await
     }
 
     /// Has the actor panic; tells whether it took the message.

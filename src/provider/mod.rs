@@ -1,17 +1,23 @@
 //! One supervised actor per provider: its secrets, rate buckets, activation and handshake state.
 //!
 //! Requests never wait for an actor: they read the snapshot that it published last, and while a
-//! crashed actor is rebuilt, that snapshot goes on serving. Whatever changes state is a message. The
-//! module knows no HTTP; the front door asks it for a trigger by path.
+//! crashed actor is rebuilt, that snapshot goes on serving. Whatever changes state is a message. Beside
+//! the actor, shared by all its lives, are the public keys that the provider publishes. The module knows
+//! no HTTP; the front door asks it for a trigger by path.
 
 mod actor;
 mod audit_gate;
+mod calls;
 mod handle;
+mod keys;
+mod remote;
 mod settings;
 mod snapshot;
 
 pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
 pub use handle::{Change, ProviderHandle, Providers};
+pub use keys::{Document, PublishedKeys};
+pub use remote::Unavailable;
 pub use settings::trigger_settings;
 pub use snapshot::{Activation, Counters, Fixed, TriggerSnapshot};
 

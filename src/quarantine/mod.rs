@@ -91,6 +91,9 @@ pub enum ReleaseError {
     /// It still does not verify.
     #[error("it still does not verify: {}", .0.hint)]
     Rejected(Rejection),
+    /// The public keys that it is verified with are not to be had now.
+    #[error("the provider's public keys are not to be had now: {0}; release it later")]
+    NoKeys(String),
     /// It asks for an answer, and nobody waits for one now.
     #[error("it is a handshake, whose sender waits no more: start it again at the provider")]
     Handshake,

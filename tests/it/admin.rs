@@ -16,7 +16,7 @@ use hookkeeper::admin::{self, AdminState, Parts, Runtime, TriggerStatus};
 use hookkeeper::catalog::ProviderCatalog;
 use hookkeeper::clock::Clock;
 use hookkeeper::config::{self, Config, Knowledge, ProviderFacts, Scope, SecretFact, Source};
-use hookkeeper::connector::{RawInbound, Rejection};
+use hookkeeper::connector::{FetchedKey, RawInbound, Rejection, Verifier};
 use hookkeeper::event::{
     Body, EventContent, EventId, Origin, RejectReason, RunId, SignatureStatus, Timestamp, TriggerId,
 };
@@ -99,6 +99,10 @@ impl Runtime for Bare {
 
     async fn secret_changed(&self, name: &str) {
         self.changed_secrets.lock().push(name.to_owned());
+    }
+
+    fn known_keys(&self, _: &TriggerId, _: &Verifier, _: &RawInbound) -> Vec<FetchedKey> {
+        Vec::new()
     }
 
     async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError> {

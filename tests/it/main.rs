@@ -10,6 +10,7 @@ mod config;
 mod dead_letters;
 mod exec_guard;
 mod front_door;
+mod keys;
 mod providers;
 mod quarantine;
 mod real_input;

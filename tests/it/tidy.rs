@@ -12,7 +12,7 @@ const RANKS: [&[&str]; 11] = [
     &["provider", "quarantine", "router", "dispatch"],
     &["supervise"],
     &["connector", "function", "replay"],
-    &["event_log", "secrets"],
+    &["event_log", "outbound", "secrets"],
     &["signature", "subscription", "catalog", "flow"],
     &["config", "clock"],
     &["event"],

@@ -10,6 +10,7 @@
 
 pub mod http;
 pub mod receiver;
+pub mod tls_host;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use tempfile::TempDir;
 
 pub use http::{Answer, Connection};
 pub use receiver::{Delivery, Receiver};
+pub use tls_host::TlsHost;
 
 /// The secret of the trigger `github` in [`config`].
 pub const SECRET: &str = "It's a Secret to Everybody";

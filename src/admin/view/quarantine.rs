@@ -11,7 +11,7 @@ use crate::admin::query::Query;
 use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::config::Config;
 use crate::connector::{
-    Credentials, Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier, explain,
+    Credentials, FetchedKey, Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier, explain,
 };
 use crate::event::REDACTED;
 use crate::provider::trigger_settings;
@@ -96,7 +96,13 @@ impl View {
         let sealed = |name: &str| self.log.state().sealed(name);
         let url = config.server.public_url.as_deref();
         match trigger_settings(entry, trigger, &self.vault, &sealed, url) {
-            Ok(settings) => look(entry, &settings, &self.other_secrets(config, held), held, raw),
+            Ok(settings) => {
+                let keys = |verifier: &Verifier| match &self.runtime {
+                    Some(runtime) => runtime.known_keys(&held.trigger_id, verifier, raw),
+                    None => Vec::new(),
+                };
+                look(entry, &settings, &self.other_secrets(config, held), (held, raw), keys)
+            }
             Err(error) => cannot(error),
         }
     }
@@ -130,8 +136,8 @@ fn look(
     entry: &Arc<ProviderEntry>,
     settings: &TriggerSettings,
     others: &[(String, Secret)],
-    held: &Held,
-    raw: &RawInbound,
+    (held, raw): (&Held, &RawInbound),
+    keys: impl Fn(&Verifier) -> Vec<FetchedKey>,
 ) -> Finding {
     let cannot =
         |error: &dyn std::fmt::Display| Finding::Cause { code: "cannot_tell", text: error.to_string() };
@@ -139,7 +145,14 @@ fn look(
         Ok(verifier) => verifier,
         Err(error) => return cannot(&error),
     };
-    match verifier.normalize_inbound(raw, Judging::at(held.received_at)) {
+    let keys = keys(&verifier);
+    if keys.is_empty() && verifier.wanted_keys(raw).is_some() {
+        return cannot(
+            &"it is verified with public keys that the provider publishes and that are not here \
+                        now: a release fetches them",
+        );
+    }
+    match verifier.normalize_inbound(raw, Judging { keys: &keys, ..Judging::at(held.received_at) }) {
         NormalizeResult::Reject(_) => {}
         NormalizeResult::Immediate { events, .. } if events.is_empty() => {
             let text = ReleaseError::Handshake.to_string();
