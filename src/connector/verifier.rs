@@ -379,10 +379,12 @@ fn plan_of_any(entry: &Arc<ProviderEntry>) -> Result<Plan, BuildError> {
 
 /// A kind is shown, matched and logged: it has a bounded length and no control characters.
 fn tidy_kind(mut kind: String) -> String {
-    if kind.len() > KIND_BYTES_MAX {
-        kind.truncate(kind.floor_char_boundary(KIND_BYTES_MAX));
+    if kind.contains(char::is_control) {
+        kind = kind.replace(char::is_control, "\u{fffd}");
     }
-    if kind.contains(char::is_control) { kind.replace(char::is_control, "\u{fffd}") } else { kind }
+    // What stands in for a control character is longer than it.
+    kind.truncate(kind.floor_char_boundary(KIND_BYTES_MAX));
+    kind
 }
 
 fn tidy_key(key: String) -> String {
@@ -553,6 +555,7 @@ mod tests {
     fn kinds_and_keys_are_bounded_and_clean() {
         assert_eq!(tidy_kind("a\nb".into()), "a\u{fffd}b");
         assert_eq!(tidy_kind("é".repeat(200)).len(), KIND_BYTES_MAX);
+        assert_eq!(tidy_kind("\u{85}".repeat(128)).len(), 255);
         assert_eq!(tidy_key("k".into()), "k");
         assert_eq!(tidy_key("k".repeat(DEDUPE_KEY_BYTES_MAX + 1)).len(), "sha256:".len() + 64);
     }

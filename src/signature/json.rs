@@ -21,6 +21,12 @@ pub const SIGNED_VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Whole numbers up to here are exact in a JSON number that is written with a fraction or exponent.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// Writes a number that has a fraction or an exponent, or is too large for a whole one; nothing comes of one
+/// that is not exact: two different ids must not become one.
+pub(super) fn float_text(number: f64) -> Option<String> {
+    (number.abs() < EXACT_MAX).then(|| number.to_string())
+}
+
 /// What stands at a wanted pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Extract {
@@ -148,9 +154,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        // Two different ids that do not fit a number's precision must not become one.
-        if value.abs() < EXACT_MAX {
-            self.keep(value.to_string());
+        if let Some(text) = float_text(value) {
+            self.keep(text);
         }
         Ok(())
     }

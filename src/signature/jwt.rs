@@ -80,16 +80,15 @@ pub(super) enum JwtKey {
 }
 
 impl JwtKey {
-    /// Prepares a key for the algorithms that an entry accepts.
+    /// Prepares a key for the algorithms that an entry accepts. Where one of them verifies with a public
+    /// key, that is what the bytes must be: they are never guessed to be something else.
     pub(super) fn new(algs: &[Alg], bytes: &[u8]) -> Result<Self, KeyError> {
-        let public = algs.iter().any(|alg| alg.public().is_some()).then(|| PublicKey::read(bytes)).flatten();
-        match public {
-            Some(key) => Ok(JwtKey::Public(key)),
-            None if algs.iter().any(|alg| alg.public().is_none()) => {
-                Ok(JwtKey::Shared(Zeroizing::new(bytes.to_vec())))
-            }
-            None => Err(KeyError::Form),
+        let mut public = algs.iter().filter_map(|alg| alg.public()).peekable();
+        if public.peek().is_none() {
+            return Ok(JwtKey::Shared(Zeroizing::new(bytes.to_vec())));
         }
+        let key = PublicKey::read(bytes).filter(|key| public.any(|scheme| key.fits(scheme)));
+        key.map(JwtKey::Public).ok_or(KeyError::Form)
     }
 
     fn accepts(&self, alg: Alg, input: &[u8], signature: &[u8]) -> bool {
@@ -276,6 +275,31 @@ mod tests {
         let forged = sign(&both, &TokenSigner::Shared(pem.as_bytes()), Map::new(), now()).unwrap();
         let key = JwtKey::new(&both, pem.as_bytes()).unwrap();
         assert!(!Token::parse(forged.as_bytes()).unwrap().is_signed_by(&key, &both));
+    }
+
+    #[test]
+    fn a_key_is_what_the_algorithms_take() {
+        // These 32 bytes are a secret, and a point of Ed25519 as well.
+        let secret = [3; 32];
+        assert!(PublicKey::read(&secret).is_some());
+        assert!(matches!(JwtKey::new(&algs(&["HS256"]), &secret), Ok(JwtKey::Shared(_))));
+        assert!(matches!(JwtKey::new(&algs(&["EdDSA"]), &secret), Ok(JwtKey::Public(_))));
+        for other in ["ES256", "RS256"] {
+            assert!(JwtKey::new(&algs(&[other]), &secret).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_entry_does_not_take_both_shared_secrets_and_public_keys() {
+        use crate::signature::{Fields, Scheme, Text};
+        let scheme = |algs: &[&'static str]| {
+            let text =
+                Text { sig: vec!["header:x"], alg: Some("jwt"), algs: algs.to_vec(), ..Text::default() };
+            Scheme::new(&text, &mut Fields::default())
+        };
+        assert!(scheme(&["HS256", "HS512"]).is_ok());
+        assert!(scheme(&["RS256", "EdDSA"]).is_ok());
+        assert!(scheme(&["HS256", "RS256"]).is_err());
     }
 
     #[test]

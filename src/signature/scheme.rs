@@ -175,6 +175,10 @@ impl Scheme {
         if self.algorithm == Algorithm::Jwt && self.algs.is_empty() {
             return wrong("`algs` must say which algorithms of tokens are accepted");
         }
+        let shared = self.algs.iter().filter(|alg| alg.public().is_none()).count();
+        if shared > 0 && shared < self.algs.len() {
+            return wrong("`algs` mixes shared secrets and public keys, and a public key is no secret");
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::json::{Extract, SIGNED_VALUE_BYTES_MAX, Tree, VALUE_BYTES_MAX};
+use super::json::{Extract, SIGNED_VALUE_BYTES_MAX, Tree, VALUE_BYTES_MAX, float_text};
 use super::{Location, Pointer, form, items, multipart};
 use crate::event::Header;
 
@@ -363,6 +363,7 @@ impl<'a> Values<'a> {
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_f64() => float_text(number.as_f64()?),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(value) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
@@ -405,6 +406,25 @@ mod tests {
         let request = request("/", &headers, "payload=%7B%22action%22%3A%22opened%22%7D&command=%2Fdeploy");
         check(request, "json:/action", Some("opened"));
         check(request, "form:command", Some("/deploy"));
+    }
+
+    #[test]
+    fn an_item_says_the_same_number_as_a_body() {
+        let mut fields = Fields::default();
+        let slot = fields.want("item:/id".parse().unwrap());
+        let request = request("/", &[], "");
+        for (number, expected) in [
+            ("7", Some("7")),
+            ("1.50", Some("1.5")),
+            ("7.0", Some("7")),
+            // Not exact: another id would be written alike.
+            ("123456789012345678901", None),
+        ] {
+            let item = format!("{{\"id\": {number}}}");
+            let values = Values::new(&fields, request);
+            assert_eq!(values.of_item(&item).text(slot).as_deref(), expected, "{number}");
+            check(Request { body: item.as_bytes(), ..request }, "json:/id", expected);
+        }
     }
 
     #[test]
