@@ -96,6 +96,37 @@ impl Filter {
         pipe.iter().try_fold(Cow::Borrowed(bytes), |bytes, filter| filter.apply(key, &bytes).map(Cow::Owned))
     }
 
+    /// Returns what a pipe costs at most, in passes over what it is given: filters may lengthen it.
+    pub(super) fn passes(pipe: &[Filter]) -> usize {
+        let cost = |(passes, length): (usize, usize), filter: &Filter| {
+            let longer = length * filter.growth();
+            (passes + length.max(longer), longer)
+        };
+        pipe.iter().fold((0, 1), cost).0
+    }
+
+    /// Returns how many times as long as its input the filter's output may be; a hash has a length of its own.
+    fn growth(&self) -> usize {
+        match self {
+            Filter::Digest(_) | Filter::Hmac(_) | Filter::Crc32 => 0,
+            Filter::Hex | Filter::Base64 | Filter::Base64Url => 2,
+            Filter::Percent => 3,
+            // A control character becomes `\u0000`.
+            Filter::Json => 6,
+            // One character of three bytes becomes eighteen with 33.
+            Filter::Nfkd => 11,
+            Filter::Unhex
+            | Filter::Unbase64
+            | Filter::Unbase64Url
+            | Filter::Lower
+            | Filter::Upper
+            | Filter::Trim
+            | Filter::JsonMinify
+            | Filter::Strip(_)
+            | Filter::PercentDecode(_) => 1,
+        }
+    }
+
     /// Tells whether the filter needs a key.
     pub(super) fn is_keyed(&self) -> bool {
         matches!(self, Filter::Hmac(_))
@@ -234,6 +265,19 @@ mod tests {
             "The quick brown fox jumps over the lazy dog",
             Some("f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8"),
         );
+    }
+
+    #[test]
+    fn no_filter_lengthens_by_more_than_it_says() {
+        let pipes = ["hex", "base64", "base64url", "percent", "json", "nfkd", "lower", "upper", "trim"];
+        for text in ["\u{0}", "\u{fdfa}", "\u{1f082}", "\"\\", "ß", "a b", "%25"] {
+            let long = text.repeat(100);
+            for pipe in pipes.map(|name| Filter::pipe(name).unwrap()) {
+                let out = Filter::apply_all(&pipe, long.as_bytes()).unwrap();
+                assert!(out.len() <= long.len() * pipe[0].growth() + 2, "{pipe:?} of {text:?}");
+            }
+        }
+        assert_eq!(Filter::passes(&Filter::pipe("json|percent|sha256|hex").unwrap()), 6 + 18 + 18);
     }
 
     #[test]

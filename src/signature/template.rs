@@ -11,8 +11,14 @@ use std::collections::BTreeSet;
 
 use super::{Error, Fields, Filter, Location, Slot, Values};
 
-/// Most parts of one template: what a template costs is bounded by it, and by the length of values.
+/// Most parts of one template.
 const PARTS_MAX: usize = 64;
+/// What filling a template may cost, in passes over the longest of its values: that may be a body, and
+/// filters may lengthen it. The catalogue's dearest template makes 9.
+const PASSES_MAX: usize = 32;
+
+/// What taking a form apart, sorting its fields and writing them costs.
+const SORTED_FORM_PASSES: usize = 4;
 
 /// A compiled template.
 #[derive(Debug, Clone)]
@@ -150,10 +156,16 @@ impl Template {
     fn compile(text: &str, fields: &mut Fields, signed: bool) -> Result<Self, Error> {
         let mut parser = Parser { text, rest: text, fields, signed };
         let parts = parser.parts(false)?;
-        if parts.len() > PARTS_MAX {
+        let template = Self { parts };
+        if template.parts.len().max(template.flat().count()) > PARTS_MAX {
             return Err(parser.error("it has too many parts".to_owned()));
         }
-        Ok(Self { parts })
+        let passes = template.passes();
+        if passes > PASSES_MAX {
+            let what = format!("filling it may take {passes} passes over a value, more than {PASSES_MAX}");
+            return Err(parser.error(what));
+        }
+        Ok(template)
     }
 
     /// Hands the filled template out piece by piece; the body is not copied.
@@ -184,6 +196,15 @@ impl Template {
             return None;
         }
         Some(String::from_utf8_lossy(&self.fill(&context).ok()?).into_owned())
+    }
+
+    fn passes(&self) -> usize {
+        let cost = |part: &Part| match part {
+            Part::Value(Source::SortedForm, filters) => SORTED_FORM_PASSES + Filter::passes(filters),
+            Part::Value(_, filters) => 1 + Filter::passes(filters),
+            _ => 0,
+        };
+        self.flat().map(cost).sum()
     }
 
     /// Tells whether the whole body is part of the template, as it is or as all fields of a form. A
@@ -505,6 +526,24 @@ mod tests {
     fn broken_templates_are_refused() {
         for bad in ["{", "}", "[", "]", "{nope}", "[[{body}]", "[a[b]]", "{body|rot13}", "{header:}"] {
             assert!(Template::new(bad, &mut Fields::default()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_would_cost_too_much_is_refused() {
+        let refused = |text: &str| Template::new(text, &mut Fields::default()).is_err();
+        let twice = |text: &str, times: usize| [text.repeat(times), text.repeat(times + 1)];
+        for [good, bad] in [
+            twice("{body}", 32),
+            twice("[{header:X-A}]", 32),
+            twice("{form.sorted}", 8),
+            twice("{body|hex|hex|hex}", 2),
+            ["{body|hex|hex|hex|hex}".to_owned(), "{body|hex|hex|hex|hex|hex}".to_owned()],
+            ["x".to_owned(), "[]".repeat(65)],
+            ["x".repeat(100_000), format!("[{}]", "x{body}".repeat(128))],
+        ] {
+            assert!(!refused(&good), "{good}");
+            assert!(refused(&bad), "{bad}");
         }
     }
 
