@@ -365,9 +365,39 @@ pub fn check_entry(entry: &Arc<ProviderEntry>) -> Result<(), BuildError> {
     plan_of_any(entry).map(drop)
 }
 
-/// Tells whether triggers of the provider need `server.public_url`.
-pub fn needs_public_url(entry: &Arc<ProviderEntry>) -> bool {
-    plan_of_any(entry).is_ok_and(|plan| plan.needs_public_url())
+/// What an entry, with a trigger's settings, means for the trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemeFacts {
+    /// Whether the proof covers the body; none where there is no proof.
+    pub covers_body: Option<bool>,
+    /// Whether `server.public_url` must be known.
+    pub needs_public_url: bool,
+}
+
+impl SchemeFacts {
+    /// Compiles an entry with a trigger's settings.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is missing, unknown, or makes no sense.
+    pub fn of(entry: &Arc<ProviderEntry>, settings: &BTreeMap<String, String>) -> Result<Self, BuildError> {
+        Plan::new(entry, settings).map(|plan| Self::of_plan(&plan))
+    }
+
+    /// Compiles an entry whose settings are not known yet.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check_entry`].
+    pub fn of_any(entry: &Arc<ProviderEntry>) -> Result<Self, BuildError> {
+        plan_of_any(entry).map(|plan| Self::of_plan(&plan))
+    }
+
+    fn of_plan(plan: &Plan) -> Self {
+        let mut forms = plan.forms.iter();
+        let covers_body = plan.main_form().map(|_| forms.all(|form| form.scheme.covers_body()));
+        Self { covers_body, needs_public_url: plan.needs_public_url() }
+    }
 }
 
 fn plan_of_any(entry: &Arc<ProviderEntry>) -> Result<Plan, BuildError> {

@@ -12,6 +12,7 @@ mod exec_guard;
 mod front_door;
 mod keys;
 mod providers;
+mod providers_page;
 mod quarantine;
 mod real_input;
 mod round_trip;
