@@ -136,6 +136,7 @@ pub fn condition(condition: &Condition) -> String {
         (Some(secret), _, _) => format!("{at} that is the trigger's {secret}"),
         (None, Some(value), _) => format!("{at} = {value:?}"),
         (None, None, true) => format!("no {at}"),
+        (None, None, false) if condition.word => format!("{at} that is one word"),
         (None, None, false) => at,
     }
 }
@@ -270,6 +271,7 @@ mod tests {
             of("at = \"query:t\"\nsecret = \"token\""),
             "query parameter t that is the trigger's token"
         );
+        assert_eq!(of("at = \"query:t\"\nword = true"), "query parameter t that is one word");
         assert_eq!(of("at = \"query:t\""), "query parameter t");
     }
 }

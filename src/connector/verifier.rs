@@ -15,7 +15,7 @@ use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::config::Dedupe;
 use crate::event::{RejectReason, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
-use crate::signature::{Context, Encoding, Key, Named, Problem, Request, Template, Values, Window};
+use crate::signature::{Context, Encoding, Key, Named, Problem, Request, Scheme, Template, Values, Window};
 
 /// Most secrets of one list that are tried for a request. A forged request costs one hash of its body
 /// for each.
@@ -282,7 +282,7 @@ impl Verifier {
         let keys = if self.keys[index].is_empty() { &fetched } else { &self.keys[index] };
         let window = Window { now: judging.now, tolerance: self.tolerance.or(form.tolerance) };
         let verified = if form.scheme.is_each() {
-            verify_each(form, keys, values, window)
+            verify_each(&form.scheme, keys, values, window)
         } else {
             form.scheme.verify(keys, values, window).map(|proof| proof.key_index)
         };
@@ -339,7 +339,12 @@ impl Verifier {
 }
 
 /// Verifies the proof of every element of a batch; returns the key of the last one.
-fn verify_each(form: &Form, keys: &[Key], values: &Values<'_>, window: Window) -> Result<usize, Problem> {
+pub(super) fn verify_each(
+    scheme: &Scheme,
+    keys: &[Key],
+    values: &Values<'_>,
+    window: Window,
+) -> Result<usize, Problem> {
     let text = values.json_text().unwrap_or_default();
     let items = values.items_of(&text).ok_or_else(|| Problem::Missing {
         place: "the list of items".to_owned(),
@@ -347,7 +352,7 @@ fn verify_each(form: &Form, keys: &[Key], values: &Values<'_>, window: Window) -
     })?;
     let mut last = 0;
     for item in items {
-        last = form.scheme.verify(keys, &values.of_item(item), window)?.key_index;
+        last = scheme.verify(keys, &values.of_item(item), window)?.key_index;
     }
     Ok(last)
 }

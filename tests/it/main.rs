@@ -19,3 +19,4 @@ mod round_trip;
 mod sdk;
 mod serve;
 mod tidy;
+mod verify;
