@@ -17,6 +17,8 @@ pub mod dispatch;
 pub mod router;
 pub mod supervise;
 
+pub mod testkit;
+
 pub mod connector;
 pub mod function;
 pub mod replay;

@@ -218,6 +218,22 @@ pub struct Variant {
 }
 
 impl Signature {
+    /// Returns the template of what is signed; none where the proof is a token that signs itself.
+    pub fn signed_content(&self) -> Option<&str> {
+        match (self.content.as_deref(), self.alg.as_deref()) {
+            (Some(content), _) => Some(content),
+            (None, Some("jwt")) => None,
+            (None, Some("token")) => Some("{secret}"),
+            (None, _) => Some("{body}"),
+        }
+    }
+
+    /// Tells whether single fields of the body are signed.
+    pub fn covers_fields(&self) -> bool {
+        let is_field = |content: &str| ["{json:", "{item:", "{form"].iter().any(|at| content.contains(at));
+        self.signed_content().is_some_and(is_field)
+    }
+
     /// Returns the signature in the form of a variant.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ impl ProviderMetadata {
             outbound_methods: entry.outbound.clone(),
             required_secrets: secrets.collect(),
             family: entry.family,
-            signed_content: signature.map(|text| text.content.clone().unwrap_or_else(|| "{body}".to_owned())),
+            signed_content: signature.and_then(|text| text.signed_content()).map(str::to_owned),
             tolerance_s: signature.and_then(|text| text.tolerance_s),
             handshakes: entry.handshakes.iter().map(|handshake| handshake.name.clone()).collect(),
             confidence: entry.confidence,

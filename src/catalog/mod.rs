@@ -8,6 +8,7 @@ mod embedded;
 mod entry;
 mod loader;
 mod metadata;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

@@ -190,7 +190,11 @@ impl Show {
         )?;
         line("received", &time(&event, "/received_at"))?;
         line("occurred", &time(&event, "/occurred_at"))?;
-        line("signature", text(&event, "/signature_status/state"))?;
+        let covers = match event["signature_status"]["covers_body"].as_bool() {
+            Some(false) => ", but the proof does not cover the body",
+            _ => "",
+        };
+        line("signature", &format!("{}{covers}", text(&event, "/signature_status/state")))?;
         line("dedupe", text(&event, "/dedupe_key"))?;
         line("trace", text(&event, "/trace_id"))?;
         let size = render::bytes(number(&event, "/request/body_bytes"));

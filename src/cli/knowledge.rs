@@ -1,11 +1,12 @@
 //! What the configuration is held against: the catalogue and the expression language.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
-use crate::config::{Knowledge, ProviderFacts, SecretFact, SettingFact};
-use crate::connector::{TriggerSettings, Verifier, needs_public_url};
+use crate::config::{Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
+use crate::connector::{SchemeFacts, TriggerSettings, Verifier};
 use crate::subscription::Subscription;
 
 /// The built-in catalogue and CEL as a configuration's [`Knowledge`].
@@ -21,20 +22,49 @@ impl Knowledge for BuiltIn {
     }
 
     fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String> {
-        let id = toml::from_str::<toml::Table>(entry).ok();
-        let id = id.as_ref().and_then(|table| table.get("id")?.as_str()).ok_or("`id` is missing")?;
-        let catalog = ProviderCatalog::with_user_entries(&[entry]).map_err(|error| one_line(&error))?;
-        let entry = catalog.get(id).ok_or("`id` is no provider's id")?;
+        let text = entry;
+        let entry = own(text)?;
         // Locations, templates and syntaxes are texts until they are compiled, for which all settings are needed.
         if entry.settings.iter().all(|setting| setting.default.is_some()) {
-            Verifier::new(entry, &TriggerSettings::default()).map_err(|error| one_line(&error))?;
+            Verifier::new(&entry, &TriggerSettings::default()).map_err(|error| one_line(&error))?;
         }
-        Ok(facts(entry))
+        Ok(ProviderFacts { own: Some(text.to_owned()), ..facts(&entry) })
+    }
+
+    fn with_settings(
+        &self,
+        facts: ProviderFacts,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<ProviderFacts, String> {
+        let entry = match &facts.own {
+            Some(text) => own(text)?,
+            None => self.0.get(&facts.id).cloned().ok_or("the provider is gone")?,
+        };
+        let scheme = SchemeFacts::of(&entry, settings).map_err(|error| one_line(&error))?;
+        Ok(of_scheme(facts, &entry, scheme))
     }
 
     fn compile_cel(&self, expression: &str) -> Result<(), String> {
         Subscription::compile(expression).map(drop).map_err(|error| one_line(&error))
     }
+}
+
+fn own(text: &str) -> Result<Arc<ProviderEntry>, String> {
+    let table = toml::from_str::<toml::Table>(text).ok();
+    let id = table.as_ref().and_then(|table| table.get("id")?.as_str()).ok_or("`id` is missing")?;
+    let catalog = ProviderCatalog::with_user_entries(&[text]).map_err(|error| one_line(&error))?;
+    Ok(catalog.get(id).ok_or("`id` is no provider's id")?.clone())
+}
+
+fn of_scheme(facts: ProviderFacts, entry: &ProviderEntry, scheme: SchemeFacts) -> ProviderFacts {
+    let covers_fields = entry.signature.as_ref().is_some_and(|signature| signature.covers_fields());
+    let proof = match scheme.covers_body {
+        Some(true) => Proof::Body,
+        Some(false) if covers_fields => Proof::Fields,
+        Some(false) => Proof::SenderOnly,
+        None => Proof::None,
+    };
+    ProviderFacts { proof, needs_public_url: scheme.needs_public_url, ..facts }
 }
 
 fn one_line(error: &impl std::fmt::Display) -> String {
@@ -54,12 +84,17 @@ fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
         values: Vec::new(),
     });
     let signature = entry.signature.as_ref();
-    ProviderFacts {
+    let facts = ProviderFacts {
         id: entry.id.to_string(),
         secrets: secrets.collect(),
         settings: settings.collect(),
         timestamped: signature.is_some_and(|signature| signature.tolerance_s.is_some()),
-        needs_public_url: needs_public_url(entry),
+        is_unconfirmed: entry.confidence.is_unconfirmed(),
         retries_for: Some(Duration::from_secs(entry.dedupe_window_s)),
+        ..ProviderFacts::default()
+    };
+    match SchemeFacts::of_any(entry) {
+        Ok(scheme) => of_scheme(facts, entry, scheme),
+        Err(_) => facts,
     }
 }

@@ -96,11 +96,20 @@ fn verification(account: &Value) -> String {
     let it = &account["verification"];
     match text(it, "/state") {
         "verified" => {
-            let covers =
-                if it["covers_body"] == true { "covers the body" } else { "does not cover the body" };
+            let covers = if it["covers_body"] == true {
+                "covers the body"
+            } else {
+                "the proof does not cover the body"
+            };
             let scheme = match text(it, "/scheme") {
                 "" => String::new(),
-                scheme => format!("{scheme}, proof in {} over {}; ", text(it, "/proof"), text(it, "/covers")),
+                scheme => {
+                    let over = match text(it, "/covers") {
+                        "" => String::new(),
+                        covers => format!(" over {covers}"),
+                    };
+                    format!("{scheme}, proof in {}{over}; ", text(it, "/proof"))
+                }
             };
             format!("{} ({scheme}{covers})", paint(render::GREEN, "yes"))
         }

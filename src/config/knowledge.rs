@@ -1,5 +1,6 @@
 //! What the configuration needs to know of higher modules, handed in so that it imports none.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,8 +17,28 @@ pub struct ProviderFacts {
     pub timestamped: bool,
     /// Whether its scheme covers the URL, so that `server.public_url` is needed.
     pub needs_public_url: bool,
+    /// How much its proof proves.
+    pub proof: Proof,
+    /// Whether nobody has confirmed at the provider what is known of it.
+    pub is_unconfirmed: bool,
+    /// The text of the entry, where it is the user's own.
+    pub own: Option<String>,
     /// How long it may send a delivery again; a longer time than the default widens `dedupe_window`.
     pub retries_for: Option<Duration>,
+}
+
+/// How much a provider's proof proves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// It covers the body.
+    #[default]
+    Body,
+    /// It covers single fields of the body.
+    Fields,
+    /// It shows who sends, but not that the body is what was sent.
+    SenderOnly,
+    /// There is none.
+    None,
 }
 
 /// One secret of a provider.
@@ -56,6 +77,20 @@ pub trait Knowledge {
     ///
     /// If the entry is not of the catalogue's schema; the text says why.
     fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String>;
+
+    /// Returns what depends on a trigger's settings: whether the URL is signed, and what the proof covers.
+    ///
+    /// # Errors
+    ///
+    /// If the settings make no sense; the text says why, in one line.
+    fn with_settings(
+        &self,
+        facts: ProviderFacts,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<ProviderFacts, String> {
+        let _ = settings;
+        Ok(facts)
+    }
 
     /// Compiles a CEL expression.
     ///

@@ -25,7 +25,7 @@ use ipnet::IpNet;
 use crate::event::{FunctionId, ProviderId, TriggerId};
 
 pub use document::Source;
-pub use knowledge::{Knowledge, ProviderFacts, SecretFact, SettingFact};
+pub use knowledge::{Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
 pub use problem::{Problem, Warning, nearest};
 pub use raw::{Scope, load};
 pub use secret_ref::{RefError, STORE_NAME_BYTES_MAX, SecretRef, is_store_name};

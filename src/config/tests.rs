@@ -26,6 +26,13 @@ impl Knowledge for Surroundings {
                 facts.settings = vec![header, encoding];
             }
             "square" => facts.needs_public_url = true,
+            "gitlab" => facts.proof = Proof::SenderOnly,
+            "adyen" => facts.proof = Proof::Fields,
+            "wufoo" => facts.is_unconfirmed = true,
+            "none" => {
+                facts.proof = Proof::None;
+                facts.secrets.clear();
+            }
             _ => return None,
         }
         Some(facts)
@@ -35,6 +42,18 @@ impl Knowledge for Surroundings {
         let table: toml::Table = toml::from_str(entry).map_err(|error| error.message().to_owned())?;
         let id = table.get("id").and_then(toml::Value::as_str).ok_or("`id` is missing")?;
         Ok(ProviderFacts { id: id.into(), ..ProviderFacts::default() })
+    }
+
+    fn with_settings(
+        &self,
+        facts: ProviderFacts,
+        settings: &std::collections::BTreeMap<String, String>,
+    ) -> Result<ProviderFacts, String> {
+        match settings.get("header").map(String::as_str) {
+            Some("X Sig") => Err("no header has this name".into()),
+            Some("X-Url-Sig") => Ok(ProviderFacts { needs_public_url: true, ..facts }),
+            _ => Ok(facts),
+        }
     }
 
     fn compile_cel(&self, expression: &str) -> Result<(), String> {
@@ -347,6 +366,45 @@ fn urls_that_are_signed_need_to_be_known() {
     let square = TRIGGER.replace("provider = \"github\"", "provider = \"square\"");
     bad(&square, &[(1, "triggers.github.provider", "this provider signs the URL")]);
     good(&format!("[server]\npublic_url = \"https://a.example\"\n{square}"));
+}
+
+#[test]
+fn what_settings_make_of_a_scheme_is_held() {
+    let hmac = |header: &str| {
+        format!(
+            "{}settings = {{ header = \"{header}\" }}\n",
+            TRIGGER.replace("provider = \"github\"", "provider = \"hmac\"")
+        )
+    };
+    good(&hmac("X-Sig"));
+    bad(
+        &hmac("X Sig"),
+        &[(1, "triggers.github.settings", "the settings make no sense: no header has this name")],
+    );
+    bad(&hmac("X-Url-Sig"), &[(1, "triggers.github.provider", "this provider signs the URL")]);
+}
+
+#[test]
+fn proofs_that_prove_little_are_warned_of() {
+    let warned = |provider: &str, more: &str| {
+        let text = TRIGGER.replace("provider = \"github\"", &format!("provider = \"{provider}\""));
+        good(&format!("{text}{more}")).1
+    };
+    assert!(warned("github", "").is_empty());
+    for (provider, part, remedy) in [
+        ("wufoo", "`wufoo` is experimental", "hookkeeper verify wufoo"),
+        ("gitlab", "the proof does not cover the body: ", "over https alone"),
+        ("adyen", "the proof does not cover the body as a whole", "providers show adyen"),
+    ] {
+        let warnings = warned(provider, "");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("hookkeeper.toml:3:12: triggers.github.provider: "), "{warnings:?}");
+        assert!(warnings[0].contains(part) && warnings[0].contains(remedy), "{warnings:?}");
+    }
+    let none = "[[triggers]]\nid = \"pings\"\nprovider = \"none\"\n";
+    let (_, warnings) = good(none);
+    assert!(warnings[0].contains("proves nothing") && warnings[0].contains("nobody guesses"), "{warnings:?}");
+    assert!(good(&format!("{none}path = \"/hooks/pings-7c9e6679f7a34d1b9c1a\"")).1.is_empty());
 }
 
 #[test]

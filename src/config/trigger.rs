@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::document::{Node, Section};
-use super::knowledge::ProviderFacts;
+use super::knowledge::{Proof, ProviderFacts};
 use super::raw::{Reader, optional, or_default};
 use super::secret_ref::SecretRef;
 use super::units::format_duration;
@@ -13,6 +13,8 @@ use crate::event::{ProviderId, TriggerId};
 
 /// Longest path of a trigger, in bytes.
 const PATH_BYTES_MAX: usize = 512;
+/// A part of a path that is as long as this and holds digits is taken for one that nobody guesses.
+const SECRET_PART_CHARS_MIN: usize = 20;
 
 const KEYS: [&str; 11] = [
     "id",
@@ -137,9 +139,8 @@ impl Table<'_> {
     fn read(&self, section: &Section<'_>, id: Option<TriggerId>) -> Option<Trigger> {
         section.only(&KEYS, &LATER);
         let kind = or_default(section.get("kind"), TriggerKind::Webhook, |node| self.kind(node));
-        let provider = section
-            .require("provider", "name a provider of `hookkeeper providers list`")
-            .and_then(|node| self.provider(&node));
+        let named = section.require("provider", "name a provider of `hookkeeper providers list`");
+        let provider = named.as_ref().and_then(|node| self.provider(node));
         let path = match (section.get("path"), &id) {
             (Some(node), _) => self.path(&node),
             (None, Some(id)) => Some(format!("/hooks/{id}")),
@@ -162,12 +163,8 @@ impl Table<'_> {
         let rate_limit = optional(section.get("rate_limit"), |node| self.rate_limit(node));
         let public_keys =
             or_default(section.get("public_keys"), Vec::new(), |node| self.reader.secrets(node));
-        if facts.is_some_and(|facts| facts.needs_public_url) && !self.has_public_url {
-            section.missing(
-                "provider",
-                "this provider signs the URL, and `server.public_url` is missing",
-                "set public_url in [server] to the URL as registered with the provider",
-            );
+        if let (Some(facts), Some(settings), Some(node)) = (facts, &settings, &named) {
+            self.scheme(section, node, facts.clone(), settings, path.as_deref());
         }
         Some(Trigger {
             id: id?,
@@ -182,6 +179,61 @@ impl Table<'_> {
             settings: settings?,
             public_keys: public_keys?,
         })
+    }
+
+    /// Holds what follows from the provider's scheme with the trigger's settings, and tells how far it is to
+    /// be trusted.
+    fn scheme(
+        &self,
+        section: &Section<'_>,
+        provider: &Node<'_>,
+        facts: ProviderFacts,
+        settings: &BTreeMap<String, String>,
+        path: Option<&str>,
+    ) {
+        let id = facts.id.clone();
+        let facts = match self.reader.knowledge.with_settings(facts, settings) {
+            Ok(facts) => facts,
+            Err(reason) => {
+                let remedy = format!("see `hookkeeper providers show {id}` for what each setting takes");
+                return section.missing("settings", format!("the settings make no sense: {reason}"), remedy);
+            }
+        };
+        if facts.needs_public_url && !self.has_public_url {
+            section.missing(
+                "provider",
+                "this provider signs the URL, and `server.public_url` is missing",
+                "set public_url in [server] to the URL as registered with the provider",
+            );
+        }
+        if facts.is_unconfirmed {
+            provider.risky(
+                format!(
+                    "what is known of `{id}` is experimental: nobody has confirmed it at the provider, \
+                     so that good deliveries may be refused"
+                ),
+                format!(
+                    "try a real delivery before you rely on it: `hookkeeper verify {id}` checks a captured one, and \
+                     `quarantine list` shows what was refused"
+                ),
+            );
+        }
+        match facts.proof {
+            Proof::Body => {}
+            Proof::Fields => provider.risky(
+                "the proof does not cover the body as a whole: what it leaves out can be changed on the way",
+                format!("see `hookkeeper providers show {id}` for what it covers, and rely on nothing else"),
+            ),
+            Proof::SenderOnly => provider.risky(
+                "the proof does not cover the body: whoever has seen one delivery can send another body with it",
+                "take deliveries over https alone, and ask the provider before you act on what matters",
+            ),
+            Proof::None if path.is_some_and(is_secret_path) => {}
+            Proof::None => provider.risky(
+                "the provider proves nothing: whoever knows the URL can send what they like",
+                "give the trigger a path that nobody guesses, such as path = \"/hooks/x-\" and 32 random hex digits",
+            ),
+        }
     }
 
     fn kind(&self, node: &Node<'_>) -> Option<TriggerKind> {
@@ -367,4 +419,11 @@ impl Table<'_> {
         })?;
         Some(RateLimit { per_second, burst: u32::try_from(burst).ok()? })
     }
+}
+
+/// Tells whether a path has a part that looks like one that nobody guesses.
+fn is_secret_path(path: &str) -> bool {
+    let is_random =
+        |part: &str| part.len() >= SECRET_PART_CHARS_MIN && part.contains(|c: char| c.is_ascii_digit());
+    path.split('/').any(is_random)
 }

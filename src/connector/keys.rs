@@ -14,7 +14,7 @@ use super::verifier::SECRETS_MAX;
 use crate::catalog::{KeyDocument, SIGNING_SECRET};
 use crate::event::Timestamp;
 use crate::secrets::Secret;
-use crate::signature::{Context, Key, KeyError, Named, PublicKey, Values};
+use crate::signature::{Context, Filter, Key, KeyError, Named, PublicKey, Values};
 
 /// Most keys of one document that are looked at.
 const KEYS_MAX: usize = 64;
@@ -198,7 +198,13 @@ pub(super) fn keys(
             .iter()
             .enumerate()
             .map(|(index, secret)| {
-                form.scheme.key(secret.expose()).map_err(|why| wrong(plan, SIGNING_SECRET, index, why))
+                form.scheme.key(secret.expose()).map_err(|why| {
+                    let error = wrong(plan, SIGNING_SECRET, index, why);
+                    match other_encoding(form, secret) {
+                        Some(encoding) => written_in(error, encoding),
+                        None => error,
+                    }
+                })
             })
             .collect();
     }
@@ -229,6 +235,28 @@ pub(super) fn named(secrets: &BTreeMap<String, Vec<Secret>>) -> Named {
 pub(super) fn blank(plan: &Plan, name: &str, list: &[Secret]) -> BuildError {
     let index = list.iter().position(Secret::is_blank).unwrap_or_default();
     wrong(plan, name, index, KeyError::Blank)
+}
+
+/// Tells in which other encoding a secret is a public key that the form takes.
+fn other_encoding(form: &Form, secret: &Secret) -> Option<&'static str> {
+    let scheme = form.scheme.private_scheme()?;
+    let encodings =
+        [("hex", Filter::Unhex), ("base64", Filter::Unbase64), ("base64url", Filter::Unbase64Url)];
+    let is_key = |(_, filter): &(&str, Filter)| {
+        let bytes = Filter::apply_all(std::slice::from_ref(filter), secret.expose().trim_ascii());
+        bytes.and_then(|bytes| PublicKey::read(&bytes)).is_some_and(|key| key.fits(scheme))
+    };
+    encodings.into_iter().find(is_key).map(|(name, _)| name)
+}
+
+fn written_in(error: BuildError, encoding: &str) -> BuildError {
+    match error {
+        BuildError::Secret { name, number, why, about } => {
+            let about = format!("{about}; what was given is such a key, but written in {encoding}");
+            BuildError::Secret { name, number, why, about }
+        }
+        other => other,
+    }
 }
 
 fn wrong(plan: &Plan, name: &str, index: usize, why: KeyError) -> BuildError {

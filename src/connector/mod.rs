@@ -33,8 +33,8 @@ pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
 pub use signer::{SignError, SignRequest, Signer, private_scheme};
 pub use verifier::{
-    DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier,
-    check_entry, needs_public_url,
+    DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, SchemeFacts, TriggerSettings, UNKNOWN_KIND,
+    Verifier, check_entry,
 };
 
 pub use crate::catalog::TriggerKind;

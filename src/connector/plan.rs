@@ -121,6 +121,8 @@ pub(super) struct Form {
     /// Keys that the entry itself has.
     pub(super) public_keys: Vec<PublicKey>,
     pub(super) keys: Option<KeySource>,
+    /// The equalities that must hold beside the proof, as location and template, for people.
+    pub(super) binds: Vec<(String, String)>,
 }
 
 /// Where public keys are fetched from.
@@ -257,6 +259,7 @@ fn compile_form(
         when: compile_conditions(when, settings, fields)?,
         public_keys: text.public_keys.iter().map(public_key).collect::<Result<_, _>>()?,
         keys: text.keys.as_ref().map(|keys| compile_keys(keys, settings, fields)).transpose()?,
+        binds: text.binds.iter().map(|bind| (settings.fill(&bind.at), settings.fill(&bind.equals))).collect(),
     })
 }
 

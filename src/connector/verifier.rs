@@ -15,7 +15,7 @@ use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::config::Dedupe;
 use crate::event::{RejectReason, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
-use crate::signature::{Context, Encoding, Key, Named, Problem, Request, Template, Values, Window};
+use crate::signature::{Context, Encoding, Key, Named, Problem, Request, Scheme, Template, Values, Window};
 
 /// Most secrets of one list that are tried for a request. A forged request costs one hash of its body
 /// for each.
@@ -282,7 +282,7 @@ impl Verifier {
         let keys = if self.keys[index].is_empty() { &fetched } else { &self.keys[index] };
         let window = Window { now: judging.now, tolerance: self.tolerance.or(form.tolerance) };
         let verified = if form.scheme.is_each() {
-            verify_each(form, keys, values, window)
+            verify_each(&form.scheme, keys, values, window)
         } else {
             form.scheme.verify(keys, values, window).map(|proof| proof.key_index)
         };
@@ -339,7 +339,12 @@ impl Verifier {
 }
 
 /// Verifies the proof of every element of a batch; returns the key of the last one.
-fn verify_each(form: &Form, keys: &[Key], values: &Values<'_>, window: Window) -> Result<usize, Problem> {
+pub(super) fn verify_each(
+    scheme: &Scheme,
+    keys: &[Key],
+    values: &Values<'_>,
+    window: Window,
+) -> Result<usize, Problem> {
     let text = values.json_text().unwrap_or_default();
     let items = values.items_of(&text).ok_or_else(|| Problem::Missing {
         place: "the list of items".to_owned(),
@@ -347,7 +352,7 @@ fn verify_each(form: &Form, keys: &[Key], values: &Values<'_>, window: Window) -
     })?;
     let mut last = 0;
     for item in items {
-        last = form.scheme.verify(keys, &values.of_item(item), window)?.key_index;
+        last = scheme.verify(keys, &values.of_item(item), window)?.key_index;
     }
     Ok(last)
 }
@@ -365,9 +370,39 @@ pub fn check_entry(entry: &Arc<ProviderEntry>) -> Result<(), BuildError> {
     plan_of_any(entry).map(drop)
 }
 
-/// Tells whether triggers of the provider need `server.public_url`.
-pub fn needs_public_url(entry: &Arc<ProviderEntry>) -> bool {
-    plan_of_any(entry).is_ok_and(|plan| plan.needs_public_url())
+/// What an entry, with a trigger's settings, means for the trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemeFacts {
+    /// Whether the proof covers the body; none where there is no proof.
+    pub covers_body: Option<bool>,
+    /// Whether `server.public_url` must be known.
+    pub needs_public_url: bool,
+}
+
+impl SchemeFacts {
+    /// Compiles an entry with a trigger's settings.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is missing, unknown, or makes no sense.
+    pub fn of(entry: &Arc<ProviderEntry>, settings: &BTreeMap<String, String>) -> Result<Self, BuildError> {
+        Plan::new(entry, settings).map(|plan| Self::of_plan(&plan))
+    }
+
+    /// Compiles an entry whose settings are not known yet.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check_entry`].
+    pub fn of_any(entry: &Arc<ProviderEntry>) -> Result<Self, BuildError> {
+        plan_of_any(entry).map(|plan| Self::of_plan(&plan))
+    }
+
+    fn of_plan(plan: &Plan) -> Self {
+        let mut forms = plan.forms.iter();
+        let covers_body = plan.main_form().map(|_| forms.all(|form| form.scheme.covers_body()));
+        Self { covers_body, needs_public_url: plan.needs_public_url() }
+    }
 }
 
 fn plan_of_any(entry: &Arc<ProviderEntry>) -> Result<Plan, BuildError> {

@@ -1,6 +1,7 @@
 //! JSON Web Tokens (RFC 7519) as proofs. Strict: the entry says which algorithms are accepted, a token
 //! with critical extensions is refused, and a public key is never used as the secret of an HMAC.
 
+use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -59,6 +60,12 @@ impl FromStr for Alg {
             text: text.to_owned(),
             known: "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, EdDSA",
         })
+    }
+}
+
+impl fmt::Display for Alg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
     }
 }
 
@@ -141,6 +148,11 @@ impl<'t> Token<'t> {
             claims: Value::Object(claims),
             signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
         })
+    }
+
+    /// Returns the algorithm that the token says it is signed with, if it is one that has a name here.
+    pub(super) fn algorithm(&self) -> Option<Alg> {
+        self.alg.parse().ok()
     }
 
     /// Tells whether the token says that it is of one of the accepted algorithms.

@@ -292,13 +292,24 @@ impl Scheme {
 
     /// Tells whether the proof covers the URL or its path.
     pub fn covers_url(&self) -> bool {
-        self.contents.iter().any(Template::covers_url)
+        let bound = self.binds.iter().map(|bind| &bind.equals);
+        self.contents.iter().chain(bound).any(Template::covers_url)
     }
 
     /// Returns the same scheme with its signatures in another encoding, to find out how a signature was
     /// written that does not verify.
     pub fn with_encoding(&self, encoding: Encoding) -> Self {
         Self { encoding, ..self.clone() }
+    }
+
+    /// Returns the same scheme with its signed time in another unit, to find out how it was written.
+    pub fn with_unit(&self, unit: Unit) -> Self {
+        Self { unit, ..self.clone() }
+    }
+
+    /// Returns the algorithms of tokens that are accepted, for people.
+    pub fn accepted_algorithms(&self) -> String {
+        self.algs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// Tells whether the proof covers the delivery's id.

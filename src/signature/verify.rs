@@ -86,6 +86,25 @@ impl Scheme {
         Some(claim.key_id.map(|id| String::from_utf8_lossy(&id).into_owned()))
     }
 
+    /// Returns the proofs that a request brings, decoded, to find out why none of them holds.
+    pub fn claimed_proofs(&self, values: &Values<'_>) -> Vec<Vec<u8>> {
+        self.claim(values).map(|claim| claim.candidates.proofs).unwrap_or_default()
+    }
+
+    /// Returns the algorithm with which a request's token says it is signed, where that is none of those
+    /// that are accepted.
+    pub fn foreign_algorithm(&self, values: &Values<'_>) -> Option<String> {
+        if self.algorithm != Algorithm::Jwt {
+            return None;
+        }
+        let proofs = self.claimed_proofs(values);
+        let mut tokens = proofs.iter().filter_map(|text| Token::parse(text));
+        tokens
+            .find(|token| !token.is_of_any(&self.algs))
+            .and_then(|token| token.algorithm())
+            .map(|alg| alg.to_string())
+    }
+
     fn refuse_conflicts(&self, values: &Values<'_>) -> Result<(), Problem> {
         let ids = self.ids.iter().copied().filter(|_| self.covers_id());
         let signed = self.contents.iter().flat_map(Template::slots);

@@ -34,13 +34,17 @@ fn sent(server: &Server, args: &[&str]) -> String {
     id
 }
 
-fn with_input(folder: &Path, args: &[&str], input: &[u8]) -> Output {
+pub(crate) fn with_input(folder: &Path, args: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(BINARY);
     command.args(args).current_dir(folder).env_remove("HOOKKEEPER_ADMIN");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
+    let mut stdin = child.stdin.take().unwrap();
+    // Whoever answers while it reads must not wait for somebody who only writes.
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        child.wait_with_output().unwrap()
+    })
 }
 
 #[test]

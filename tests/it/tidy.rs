@@ -10,7 +10,7 @@ const RANKS: [&[&str]; 11] = [
     &["app"],
     &["front_door", "admin"],
     &["provider", "quarantine", "router", "dispatch"],
-    &["supervise"],
+    &["supervise", "testkit"],
     &["connector", "function", "replay"],
     &["event_log", "outbound", "secrets"],
     &["signature", "subscription", "catalog", "flow"],

@@ -160,7 +160,7 @@ fn look(
         }
         _ => return Finding::Mended,
     }
-    match explain(entry, settings, others, raw, held.received_at) {
+    match explain(entry, settings, others, raw, held.received_at, &[]) {
         Ok(Some(cause)) => Finding::Cause { code: cause.code(), text: cause.to_string() },
         Ok(None) => Finding::Unknown,
         Err(error) => cannot(&error),

@@ -81,7 +81,7 @@ impl View {
         {
             shown["scheme"] = json!(entry.map(|entry| entry.family));
             shown["proof"] = json!(signature.sig);
-            shown["covers"] = json!(signature.content.as_deref().unwrap_or("{body}"));
+            shown["covers"] = json!(signature.signed_content());
         }
         shown
     }
