@@ -483,6 +483,7 @@ mod tests {
     #[test]
     fn every_entry_can_be_told() {
         let config = Config {
+            outbound: Default::default(),
             server: Server::default(),
             log: Default::default(),
             triggers: Vec::new(),
