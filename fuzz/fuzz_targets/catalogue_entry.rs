@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use hookkeeper::catalog::{ProviderCatalog, ProviderEntry, ProviderMetadata};
 use hookkeeper::connector::{
-    Credentials, Judging, RawInbound, Rendered, SignRequest, Signer, TriggerSettings, Verifier, check_entry,
-    generate_secret, needs_public_url, render,
+    Credentials, Judging, RawInbound, Rendered, SchemeFacts, SignRequest, Signer, TriggerSettings, Verifier,
+    check_entry, generate_secret, render,
 };
 use hookkeeper_fuzz::{now, secret_of};
 use libfuzzer_sys::fuzz_target;
@@ -58,7 +58,7 @@ fuzz_target!(|data: &[u8]| {
     for entry in catalog.entries().filter(is_new) {
         ProviderMetadata::of(entry);
         let compiles = check_entry(entry).is_ok();
-        needs_public_url(entry);
+        assert_eq!(SchemeFacts::of_any(entry).is_ok(), compiles, "facts follow from what compiles");
         let settings = settings(entry, data);
         let verifier = Verifier::new(entry, &settings);
         assert!(compiles || verifier.is_err(), "an entry that does not compile verifies");

@@ -145,7 +145,7 @@ fuzz_target!(|data: &[u8]| {
         }
         NormalizeResult::Reject(rejection) => assert!(!tells_secret(&rejection.hint, &settings)),
     }
-    if let Ok(Some(cause)) = explain(entry, &settings, &[], &raw, now()) {
+    if let Ok(Some(cause)) = explain(entry, &settings, &[], &raw, now(), &[]) {
         assert!(!tells_secret(&Cause::to_string(&cause), &settings));
     }
 });

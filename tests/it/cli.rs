@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::support::receiver::{ok, status};
-use crate::support::{BINARY, Receiver, Server, config};
+use crate::support::{BINARY, Receiver, SECRET, Server, config};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -179,6 +179,69 @@ fn a_delivery_sent_again_is_a_duplicate_and_why_counts_it() {
     for part in ["verified  yes (hmac", "once, 1 duplicate", "succeeded", "attempt 1", "status 200"] {
         assert!(told.contains(part), "{part}\n{told}");
     }
+}
+
+#[test]
+fn a_proof_that_does_not_cover_the_body_is_shown_as_such() {
+    let receiver = Receiver::start();
+    let server = Server::start(
+        &config(&receiver.url("/fn")).replace("provider = \"github\"", "provider = \"gitlab\""),
+    );
+    let answers: Value = serde_json::from_str(&server.cli(&["send", "gitlab", "--json"])).unwrap();
+    let id = answers["items"][0]["event_id"].as_str().unwrap().to_owned();
+    receiver.wait_for(1);
+    for args in [["why", &id].as_slice(), &["events", "show", &id]] {
+        let told = server.cli(args);
+        assert!(told.contains("the proof does not cover the body"), "{args:?}: {told}");
+    }
+    let told = server.cli(&["why", &id]);
+    assert!(told.contains("yes (token, proof in header:X-Gitlab-Token over {secret}; "), "{told}");
+    let status = serde_json::json!({"state": "verified", "covers_body": false});
+    let event: Value = serde_json::from_str(&server.cli(&["events", "show", &id, "--json"])).unwrap();
+    assert_eq!(event["signature_status"], status);
+    let body = "{\"object_kind\":\"push\"}";
+    let args = ["verify", "gitlab", "--secret", SECRET, "-H", "X-Gitlab-Token: It's a Secret to Everybody"];
+    std::fs::write(server.folder.path().join("body.json"), body).unwrap();
+    let told = server.cli(&[&args[..], &["--body", "body.json"]].concat());
+    assert!(told.contains("verified") && told.contains("the proof does not cover the body"), "{told}");
+}
+
+#[test]
+fn providers_are_found_and_tested() {
+    let server = Server::prepare("");
+    let ids = |args: &[&str]| -> Vec<String> {
+        let items = server.items(&[&["providers", "list"], args].concat());
+        items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(
+        ids(&["GitHub"]).contains(&"github".to_owned()) && !ids(&["GitHub"]).contains(&"stripe".to_owned())
+    );
+    assert_eq!(ids(&["--family", "ed25519", "discord"]), ["discord"]);
+    assert!(!ids(&["--confidence", "experimental"]).is_empty());
+    let listed = server.cli(&["providers", "list", "gitlab"]);
+    assert!(listed.starts_with("ID ") && listed.contains("COVERS BODY"), "{listed}");
+    fails(&server, &["providers", "list", "--family", "tokn"], 2, "did you mean token?");
+    fails(&server, &["providers", "list", "--confidence", "high"], 2, "sdk-source");
+
+    let told = server.cli(&["providers", "test", "github"]);
+    assert!(told.contains("ok      a changed byte does not verify"), "{told}");
+    let entry = "id = \"acme\"\n[signature]\nsig = \"header:X-Sig\"\n[event]\nkind = [\"{json:/t}\"]\n\
+                 [[samples]]\nkind = \"a\"\nbody = '{\"t\":\"a\"}'\n";
+    let path = server.folder.path().join("acme.toml");
+    std::fs::write(&path, entry).unwrap();
+    server.cli(&["providers", "test", "acme.toml"]);
+    let vectors = "[[vectors]]\nwhat = \"w\"\nsource = \"ours\"\nsecrets = [\"s\"]\nheaders = []\nbody = \"\"\n\
+                   at = 1\nexpect = { state = \"verified\" }\n";
+    std::fs::write(server.folder.path().join("vectors.toml"), vectors).unwrap();
+    let output = server.run(&["providers", "test", "acme.toml", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["passed"]), (Some(1), &Value::Bool(false)), "{report}");
+    let last = report["checks"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["name"], &last["state"]), (&"vector: w".into(), &"failed".into()), "{report}");
+    std::fs::write(&path, entry.replace("sig =", "sigg =")).unwrap();
+    fails(&server, &["providers", "test", "acme.toml"], 1, "unknown field `sigg`");
+    fails(&server, &["providers", "test", "./gone.toml"], 2, "cannot read");
+    fails(&server, &["providers", "test", "gihub"], 2, "did you mean `github`?");
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use hookkeeper::catalog::{ProviderCatalog, ProviderEntry};
+use hookkeeper::connector::SchemeFacts;
 use tempfile::TempDir;
 
 fn run(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
@@ -131,4 +134,78 @@ about = "in Acme's settings"
     let output = run(bad.path(), &["check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("this is no catalogue entry"), "{}", stderr(&output));
+}
+
+#[test]
+fn weak_and_unconfirmed_proofs_are_warned_of_and_do_not_fail() {
+    let trigger =
+        |id: &str, secret: &str| format!("[[triggers]]\nid = \"{id}\"\nprovider = \"{id}\"\n{secret}\n");
+    let secret = "secrets = { signing_secret = \"env:GITHUB_SECRET\" }";
+    for (id, secret, part) in [
+        ("acuity", secret, "what is known of `acuity` is experimental"),
+        ("gitlab", secret, "the proof does not cover the body: "),
+        ("adyen", secret, "the proof does not cover the body as a whole"),
+        ("docker-hub", "", "the provider proves nothing"),
+        ("github", secret, ""),
+    ] {
+        let folder = folder_with(&trigger(id, secret));
+        let hex = "00".repeat(32).replace("00", "5e");
+        let output = run(folder.path(), &["check"], &[("GITHUB_SECRET", &hex)]);
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "{id}: {told}");
+        match part {
+            "" => assert!(!told.contains("warning"), "{told}"),
+            part => assert!(told.contains(part) && told.contains("1 warning"), "{id}: {told}"),
+        }
+    }
+}
+
+#[test]
+fn every_provider_that_signs_the_url_needs_to_know_it() {
+    let catalog = ProviderCatalog::built_in();
+    let signs_url = |entry: &&Arc<ProviderEntry>| {
+        let told = serde_json::to_string(&(&entry.signature, &entry.handshakes)).unwrap();
+        // A setting may have such a name, too.
+        let told = told.replace("${", "");
+        ["{url", "{host"].iter().any(|part| told.contains(part))
+    };
+    let mut text = String::new();
+    let mut count = 0;
+    for entry in catalog.entries().filter(signs_url) {
+        count += 1;
+        assert!(SchemeFacts::of_any(entry).unwrap().needs_public_url, "{}", entry.id);
+        let secrets: Vec<_> =
+            entry.secrets.iter().map(|secret| format!("{} = \"env:GITHUB_SECRET\"", secret.name)).collect();
+        let (id, secrets) = (&entry.id, secrets.join(", "));
+        text.push_str(&format!(
+            "[[triggers]]\nid = \"{id}\"\nprovider = \"{id}\"\nsecrets = {{ {secrets} }}\n"
+        ));
+    }
+    assert!(count >= 8, "only {count} providers sign the URL");
+    // A generic scheme does where its settings say so.
+    text.push_str(
+        "[[triggers]]\nid = \"generic\"\nprovider = \"hmac\"\nsecrets = { signing_secret = \"env:GITHUB_SECRET\" }\n\
+         settings = { header = \"X-Sig\", content = \"{url}{body}\" }\n",
+    );
+    let folder = folder_with(&text);
+    let output = run(folder.path(), &["check", "--offline"], &[]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert_eq!(told.matches("this provider signs the URL").count(), count + 1, "{told}");
+    let folder = folder_with(&format!("[server]\npublic_url = \"https://hooks.example.com\"\n{text}"));
+    let output = run(folder.path(), &["check", "--offline"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_found_before_the_server_starts() {
+    let folder = folder_with(
+        "[[triggers]]\nid = \"a\"\nprovider = \"hmac\"\nsecrets = { signing_secret = \"env:GITHUB_SECRET\" }\n\
+         settings = { header = \"X-Sig\", content = \"{bodi}\" }\n",
+    );
+    let output = run(folder.path(), &["check", "--offline"], &[]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("the settings make no sense") && told.contains("{bodi}"), "{told}");
+    assert!(told.contains("triggers.a.settings") && told.contains("providers show hmac"), "{told}");
 }

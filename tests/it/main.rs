@@ -11,6 +11,7 @@ mod dead_letters;
 mod exec_guard;
 mod front_door;
 mod keys;
+mod own_provider;
 mod providers;
 mod providers_page;
 mod quarantine;

@@ -65,14 +65,16 @@ fn page(catalog: &ProviderCatalog) -> String {
 
 /// The README's table: each kind of proof, and who of those whose facts are confirmed and tested has it.
 fn table(catalog: &ProviderCatalog) -> String {
-    let is_confirmed =
-        |entry: &ProviderEntry| !entry.confidence.is_unconfirmed() && !vectors(entry.id.as_str()).is_empty();
+    let is_confirmed = |entry: &ProviderEntry| {
+        matches!(entry.confidence, Confidence::SdkSource | Confidence::Docs)
+            && !vectors(entry.id.as_str()).is_empty()
+    };
     let (all, confirmed) = (catalog.entries().count(), count(catalog, is_confirmed));
     let experimental = count(catalog, |entry| entry.confidence.is_unconfirmed());
     let mut table = format!(
-        "{all} providers are known ([all of them](PROVIDERS.md)). These {confirmed} were read at their source and \
-         are tested with deliveries that the provider published or its own library made; of the others, \
-         {experimental} are `experimental`.\n\n| proof | providers |\n| --- | --- |\n"
+        "hookkeeper knows {all} providers ([all of them](PROVIDERS.md)). These {confirmed} were read at their source and are \
+         tested with\ndeliveries that were signed elsewhere; of the others, {experimental} are `experimental`.\n\n\
+         | proof | providers |\n| --- | --- |\n"
     );
     for family in Family::ALL {
         let of = catalog.entries().filter(|entry| entry.family == family && is_confirmed(entry));
@@ -81,6 +83,9 @@ fn table(catalog: &ProviderCatalog) -> String {
             writeln!(table, "| {} | {} |", family.in_words(), ids.join(" ")).unwrap();
         }
     }
+    let own = catalog.entries().filter(|entry| entry.confidence == Confidence::Own);
+    let own: Vec<String> = own.map(|entry| format!("`{}`", entry.id)).collect();
+    writeln!(table, "\nWho is not there is described by a trigger's settings: {}.", own.join(", ")).unwrap();
     table
 }
 

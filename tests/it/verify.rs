@@ -107,3 +107,58 @@ fn every_vector_is_judged_the_same_as_a_line() {
     assert!(wrong.is_empty(), "{} lines differ:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn one_request_is_checked_with_further_secrets_keys_and_urls() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (provider, what) in [("twilio", "published form"), ("aws-sns", ""), ("meta", "")] {
+        let is_meant = |vector: &Vector| match (provider, vector.expect.state) {
+            ("meta", State::Handshake) => true,
+            ("meta", _) => false,
+            (_, State::Verified) => what.is_empty() || vector.what == what,
+            _ => false,
+        };
+        let vector = vectors(provider).into_iter().find(is_meant).unwrap();
+        let mut args: Vec<String> = vec!["verify".into(), provider.into(), "--json".into()];
+        let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
+        vector.secrets.iter().for_each(|secret| flag("--secret", secret.clone()));
+        vector.named.iter().for_each(|(name, secret)| flag("--named", format!("{name}={secret}")));
+        for (number, (name, key)) in vector.keys.iter().enumerate() {
+            let file = folder.path().join(format!("{provider}{number}.pem"));
+            std::fs::write(&file, key.as_str().unwrap()).unwrap();
+            flag("--key", format!("{name}={}", file.display()));
+        }
+        vector.headers.iter().for_each(|(name, value)| flag("--header", format!("{name}: {value}")));
+        vector.public_url.iter().for_each(|url| flag("--public-url", url.clone()));
+        let body = folder.path().join(format!("{provider}.body"));
+        std::fs::write(&body, vector.request().unwrap().body).unwrap();
+        flag("--body", body.display().to_string());
+        flag("--url", vector.url.clone());
+        flag("--method", vector.method.clone());
+        let request = vector.request().unwrap();
+        flag("--at", request.received_at.to_string());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = with_input(folder.path(), &args, b"");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{told}"));
+        assert_eq!(differs(&vector, &verdict), None, "{provider}: {told}");
+        assert_eq!(output.status.code(), Some(0), "{told}");
+    }
+}
+
+#[test]
+fn lines_that_are_no_request_are_answered_and_make_it_wrong_usage() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let input =
+        "nonsense\n\n{\"provider\": \"gihub\"}\n[]\n{\"provider\": \"docker-hub\", \"body\": \"{}\"}\n";
+    let output = with_input(folder.path(), &["verify", "--jsonl"], input.as_bytes());
+    let told = String::from_utf8(output.stdout).unwrap();
+    let states: Vec<(Value, bool)> = told
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|verdict| (verdict["state"].clone(), verdict["hint"].is_string()))
+        .collect();
+    let rejected = (json!("rejected"), true);
+    assert_eq!(states, [rejected.clone(), rejected.clone(), rejected, (json!("unsigned"), false)]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -381,14 +381,17 @@ fn answer(page: &mut Page, entry: &ProviderEntry) {
 mod tests {
     use super::*;
     use crate::catalog::ProviderCatalog;
-    use crate::config::{Server, Source};
+    use crate::cli::knowledge::BuiltIn;
+    use crate::config::Source;
+
+    fn config(text: &str) -> Config {
+        let source = Source { name: "x".into(), text: text.into(), base: Default::default() };
+        crate::config::load(&source, &BuiltIn(ProviderCatalog::built_in()), Scope::Text).unwrap().0
+    }
 
     /// Tells an entry without colours; every part must be there.
     fn check(id: &str, parts: &[&str]) {
-        let config = "[server]\npublic_url = \"https://hooks.example.com\"\n";
-        let source = Source { name: "x".into(), text: config.into(), base: Default::default() };
-        let knowledge = crate::cli::knowledge::BuiltIn(ProviderCatalog::built_in());
-        let (config, _) = crate::config::load(&source, &knowledge, Scope::Text).unwrap();
+        let config = config("[server]\npublic_url = \"https://hooks.example.com\"\n");
         let text = told(ProviderCatalog::built_in().get(id).unwrap(), &config);
         let text = anstream::adapter::strip_str(&text).to_string();
         // Where a line is broken does not matter.
@@ -482,14 +485,7 @@ mod tests {
 
     #[test]
     fn every_entry_can_be_told() {
-        let config = Config {
-            outbound: Default::default(),
-            server: Server::default(),
-            log: Default::default(),
-            triggers: Vec::new(),
-            functions: Vec::new(),
-            providers: Vec::new(),
-        };
+        let config = config("");
         for entry in ProviderCatalog::built_in().entries() {
             let text = told(entry, &config);
             for part in ["Set up", "Proof", "Events", "Answer", "Source", "[[triggers]]"] {
