@@ -176,12 +176,16 @@ fn method_not_allowed(allowed: &[&str]) -> HttpResponse {
 
 fn ready(state: &AdminState) -> HttpResponse {
     let health = state.view().log.health();
-    let (status, word) = match health.condition {
-        Condition::Ok => (StatusCode::OK, "ok"),
-        Condition::Full => (StatusCode::SERVICE_UNAVAILABLE, "full"),
-        Condition::Failing(_) => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
+    let (word, reason) = match health.condition {
+        Condition::Ok => return json_response(StatusCode::OK, &json!({"status": "ok"})),
+        Condition::Full => {
+            ("full", "the disk of the data folder is full: events are refused until there is room")
+        }
+        Condition::Failing(_) => {
+            ("failing", "the log takes nothing more until the server is started again; its own log says why")
+        }
     };
-    json_response(status, &json!({"status": word}))
+    json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": word, "reason": reason}))
 }
 
 /// Reads a view on a thread where blocking is fine.

@@ -3,8 +3,11 @@
 //! Asking the file system can block, so the committer asks, and those who take events read its answer.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use super::sled_log::SledLog;
 
 /// How long an answer of the file system counts.
 const ASK_AFTER: Duration = Duration::from_millis(250);
@@ -14,6 +17,8 @@ const ASK_AFTER: Duration = Duration::from_millis(250);
 pub(super) struct Disk {
     dir: PathBuf,
     reserve_bytes: u64,
+    /// Takes room ahead for what is accepted; nothing for a log that is not on this disk.
+    sled: Option<Arc<SledLog>>,
     began: Instant,
     /// Milliseconds after `began`.
     ask_again_at: AtomicU64,
@@ -22,9 +27,9 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Asks the file system for the first time. Blocks.
-    pub(super) fn new(dir: PathBuf, reserve_bytes: u64) -> Self {
+    pub(super) fn new(dir: PathBuf, reserve_bytes: u64, sled: Option<Arc<SledLog>>) -> Self {
         let (ask_again_at, full) = (AtomicU64::new(0), AtomicBool::new(false));
-        let disk = Self { dir, reserve_bytes, began: Instant::now(), ask_again_at, full };
+        let disk = Self { dir, reserve_bytes, sled, began: Instant::now(), ask_again_at, full };
         disk.refresh();
         disk
     }
@@ -45,8 +50,9 @@ impl Disk {
         if !self.is_stale() {
             return;
         }
-        let full = rustix::fs::statvfs(&self.dir)
+        let is_short = rustix::fs::statvfs(&self.dir)
             .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < self.reserve_bytes);
+        let full = is_short || self.sled.as_ref().is_some_and(|sled| !sled.has_room());
         self.ask_again_at.store(self.now_ms() + ASK_AFTER.as_millis() as u64, Ordering::Relaxed);
         if full != self.full.swap(full, Ordering::Relaxed) {
             if full {

@@ -66,7 +66,7 @@ pub enum Error {
     #[error("the device of the data folder does not answer; whether the events are stored is unknown")]
     Stalled,
     /// The disk has less room left than the reserve.
-    #[error("the disk of the data folder is full")]
+    #[error("the disk of the data folder is full: make room on it")]
     Full,
     /// The log was closed, or opened for reading only.
     #[error("the log is closed for writing")]
@@ -108,7 +108,10 @@ impl Error {
     /// Returns a closure that turns an I/O error into one of the log, saying what was tried with which path.
     pub(crate) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{what} {}", path.display());
-        move |source| Self::Io { what, source: Arc::new(source) }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io { what, source: Arc::new(source) },
+        }
     }
 }
 

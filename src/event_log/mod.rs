@@ -25,6 +25,7 @@ mod queue;
 mod reached;
 mod reader;
 pub mod record;
+mod room;
 mod sled_log;
 mod sled_recovery;
 mod sled_table;
@@ -250,7 +251,7 @@ impl Log {
         let (tail_sender, tail) = watch::channel(next - 1);
         let queue = Arc::new(Queue::new(options.queue_bytes_max));
         let gauges = Arc::<Gauges>::default();
-        let disk = Arc::new(Disk::new(dir.clone(), options.disk_reserve_bytes));
+        let disk = Arc::new(Disk::new(dir.clone(), options.disk_reserve_bytes, sled.clone()));
         let committer = Committer {
             queue: Arc::clone(&queue),
             reader: Arc::clone(&reader),
@@ -454,15 +455,21 @@ impl Log {
         &self.0.state
     }
 
+    /// Tells whether events are refused because the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.0.writer.as_ref().is_some_and(Writer::is_disk_full)
+    }
+
     /// Returns the log's condition and gauges.
     pub fn health(&self) -> Health {
         let frames = *self.0.tail.borrow();
         let writer = self.0.writer.as_ref();
         let failure = writer.and_then(|writer| writer.gauges.failure.lock().clone());
         let failure = failure.or_else(|| self.0.state.failure());
-        let full = writer.is_some_and(|writer| writer.is_disk_full());
+        let full = self.is_full();
         Health {
             condition: match failure {
+                Some(Error::Failing(reason)) => Condition::Failing(reason),
                 Some(error) => Condition::Failing(error.to_string()),
                 None if full => Condition::Full,
                 None => Condition::Ok,
@@ -580,6 +587,8 @@ fn sized(record: Vec<u8>) -> Result<Vec<u8>, Error> {
 mod damage_tests;
 #[cfg(test)]
 mod format_tests;
+#[cfg(test)]
+mod full_disk_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

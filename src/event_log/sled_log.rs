@@ -21,6 +21,7 @@ use super::Error;
 use super::migrations::{self, FORMAT};
 use super::reached::{self, Reached, ReachedFile};
 use super::reader::PARTITION;
+use super::room::Room;
 use super::sled_recovery::{self, Findings, snapshot_lsn};
 use super::store::{Appended, Epoch, EventLog, Partition, Seq};
 
@@ -34,6 +35,9 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// How long sled's threads are given to end, and how often that is looked at.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
 const RELEASE_PAUSE: Duration = Duration::from_millis(5);
+
+/// How the system calls a disk that is full; sled hands on no more than a text.
+const NO_SPACE: &str = "No space left on device";
 
 /// Folder of sled's files in the data folder.
 const SLED_DIR: &str = "log";
@@ -53,6 +57,7 @@ pub struct SledLog {
     dir: PathBuf,
     writer: Mutex<Writer>,
     pub(super) reached: ReachedFile,
+    room: Room,
     /// Something in the file does not read, though no frame is missing: what is derived may have lost changes.
     pub(super) is_doubtful: bool,
 }
@@ -116,12 +121,15 @@ impl SledLog {
                 tracing::warn!(%reason, aside = %aside.display(), "set aside a store whose making was cut short");
                 Self::open_caught(&sled_dir).map_err(unreadable)?
             }
+            // Opening writes a snapshot.
+            Err(reason) if reason.contains(NO_SPACE) => return Err(Error::Full),
             Err(reason) => return Err(unreadable(reason)),
         };
         let file = File::open(&db_file).map_err(Error::io("opening", &db_file))?;
         let (writer, is_doubtful) = (Mutex::default(), unread_at.is_some());
-        let of_file = ReachedFile::open(&sled_dir)?;
-        let log = Self { db, frames, meta, file, dir: dir.to_owned(), writer, reached: of_file, is_doubtful };
+        let (of_file, room) = (ReachedFile::open(&sled_dir)?, Room::open(&db_file)?);
+        let log =
+            Self { db, frames, meta, file, dir: dir.to_owned(), writer, reached: of_file, room, is_doubtful };
         let tail = log.tail(PARTITION)?;
         if let Some(reached) = reached {
             log.must_reach(reached, tail)?;
@@ -244,6 +252,12 @@ impl SledLog {
     pub(crate) fn sync(&self) -> Result<(), Error> {
         self.db.flush().map_err(failed)?;
         self.file.sync_data().map_err(Error::io("flushing", &self.dir.join(SLED_DIR).join("db")))
+    }
+
+    /// Takes room ahead on the disk where it gets short; tells whether there is enough.
+    pub(super) fn has_room(&self) -> bool {
+        self.room.ahead();
+        !self.room.is_low()
     }
 
     /// Returns how many values lie outside sled's own file, where it does not flush them. More than none
@@ -416,6 +430,9 @@ impl EventLog for SledLog {
             let next = writer.next;
             return Err(Error::Failing(format!("frame {expected} was to be appended where {next} follows")));
         }
+        if !self.room.covers(frames.iter().map(|frame| frame.len() as u64).sum()) {
+            return Ok(Appended::Full);
+        }
         let written = || -> Result<(), Error> {
             for (seq, frame) in (expected..).zip(frames) {
                 self.put(partition, seq, frame)?;
@@ -431,7 +448,10 @@ impl EventLog for SledLog {
             // A failed flush cannot be repeated: the system may have dropped what it could not write.
             Err(error) => {
                 writer.epoch = 0;
-                Ok(Appended::Unknown(error.to_string()))
+                Ok(Appended::Unknown(match error {
+                    Error::Failing(reason) => reason,
+                    error => error.to_string(),
+                }))
             }
         }
     }

@@ -133,6 +133,9 @@ async fn read<'a>(
 
 /// Writes `bytes` to the spool on a blocking thread, beginning the spool where there is none.
 async fn spill(spool: Option<SpoolWriter>, bytes: Bytes, log: &Log) -> Result<SpoolWriter, Error> {
+    if spool.is_none() && log.is_full() {
+        return Err(Error::Spool(event_log::Error::Full));
+    }
     let log = log.clone();
     let written = web::block(move || {
         let mut spool = match spool {

@@ -285,6 +285,7 @@ fn refuse_partly_read(error: body::Error) -> HttpResponse {
         body::Error::TooLarge => answer::too_large(),
         body::Error::TooSlow => answer::too_slow(),
         body::Error::Broken => answer::broken(),
+        body::Error::Spool(crate::event_log::Error::Full) => answer::unavailable("disk_full", RETRY_AFTER),
         body::Error::Spool(error) => {
             tracing::error!(%error, "could not spool a request body");
             answer::unavailable("log_failing", RETRY_AFTER)

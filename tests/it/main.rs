@@ -10,6 +10,7 @@ mod config;
 mod dead_letters;
 mod exec_guard;
 mod front_door;
+mod full_disk;
 mod keys;
 mod own_provider;
 mod providers;

@@ -8,8 +8,10 @@ use std::collections::BinaryHeap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,8 @@ const CURRENT: &str = "CURRENT";
 const CURRENT_VERSION: u8 = 1;
 /// How many tables may wait to be written. When so many do, the committer waits.
 const WAITING_TABLES: usize = 8;
+/// How long a table waits for room on a full disk before it is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// How many files of about the same size are merged into one.
 const MERGE_FILES: usize = 8;
 
@@ -32,6 +36,8 @@ const MERGE_FILES: usize = 8;
 pub(super) struct Layers {
     dir: PathBuf,
     now: ArcSwap<Now>,
+    /// What cannot be written for want of room is given up.
+    is_ending: AtomicBool,
 }
 
 /// Oldest first.
@@ -67,7 +73,8 @@ impl Layers {
         };
         now.files.retain(|file| file.newest_ms() >= oldest_ms);
         let through = now.through;
-        let layers = Self { dir: dir.to_owned(), now: ArcSwap::from_pointee(now) };
+        let (now, is_ending) = (ArcSwap::from_pointee(now), AtomicBool::new(false));
+        let layers = Self { dir: dir.to_owned(), now, is_ending };
         layers.remove_left_over()?;
         Ok((layers, through))
     }
@@ -333,6 +340,7 @@ impl Spiller {
     /// Writes what waits, and ends the thread.
     pub(super) fn end(&mut self) {
         self.tables = None;
+        self.layers.is_ending.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -350,7 +358,19 @@ fn write_tables(layers: &Layers, tables: &Receiver<Arc<Table>>, keep_ms: u64) {
     while let Ok(table) = tables.recv() {
         let newest_ms = table.claims.values().map(|id| id.time_ms()).max().unwrap_or(0);
         let oldest_ms = newest_ms.saturating_sub(keep_ms);
-        let written = layers.write_table(&table, oldest_ms).and_then(|()| layers.merge(oldest_ms));
+        let mut written = layers.write_table(&table, oldest_ms);
+        while matches!(written, Err(Error::Full)) && !layers.is_ending.load(Ordering::Relaxed) {
+            std::thread::sleep(FULL_PAUSE);
+            written = layers.write_table(&table, oldest_ms);
+        }
+        // Merging can wait until there is room.
+        let merge = |()| {
+            layers.merge(oldest_ms).or_else(|error| match error {
+                Error::Full => Ok(()),
+                error => Err(error),
+            })
+        };
+        let written = written.and_then(merge);
         if let Err(error) = written {
             tracing::error!(%error, "claims cannot be written to the disk");
             return;
