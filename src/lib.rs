@@ -35,3 +35,4 @@ pub mod subscription;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod schedule;

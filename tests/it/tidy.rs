@@ -15,11 +15,12 @@ const RANKS: [&[&str]; 11] = [
     &["event_log", "outbound", "secrets"],
     &["signature", "subscription", "catalog", "flow"],
     &["config", "clock"],
-    &["event"],
+    &["event", "schedule"],
 ];
 
 /// Crates that only some modules may name.
-const CONFINED: [(&str, &[&str]); 3] = [
+const CONFINED: [(&str, &[&str]); 4] = [
+    ("croner", &["schedule"]),
     ("sled", &["event_log"]),
     ("actix_web", &["front_door", "admin", "app"]),
     ("actix", &["front_door", "admin", "app", "provider", "dispatch", "supervise"]),
