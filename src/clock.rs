@@ -1,13 +1,16 @@
-//! The one place that asks what time it is, so that tests can make time jump.
+//! The one place that asks what time it is and waits for one, so that tests can make time jump.
+
+mod alarm;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::sync::watch;
 
 use crate::event::Timestamp;
 
 /// A source of the current time. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+pub struct Clock(Option<Arc<watch::Sender<i64>>>);
 
 impl Clock {
     /// Returns the system's clock.
@@ -17,7 +20,7 @@ impl Clock {
 
     /// Returns a clock that stands at `now` until [`set`](Self::set).
     pub fn fixed(now: Timestamp) -> Self {
-        Self(Some(Arc::new(AtomicI64::new(now.as_microsecond()))))
+        Self(Some(Arc::new(watch::Sender::new(now.as_microsecond()))))
     }
 
     /// Returns the current time, in microseconds' precision.
@@ -25,7 +28,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let micros = match &self.0 {
             None => Timestamp::now().as_microsecond(),
-            Some(fixed) => fixed.load(Ordering::SeqCst),
+            Some(fixed) => *fixed.borrow(),
         };
         Timestamp::from_microsecond(micros).expect("a clock's reading is in jiff's range")
     }
@@ -38,7 +41,53 @@ impl Clock {
     /// Moves a fixed clock; the system's clock stays as it is.
     pub fn set(&self, now: Timestamp) {
         if let Some(fixed) = &self.0 {
-            fixed.store(now.as_microsecond(), Ordering::SeqCst);
+            fixed.send_replace(now.as_microsecond());
         }
+    }
+
+    /// Returns when the clock comes to `at`, at once where it has. May return earlier, as when the clock
+    /// was set: the caller looks at it again. Cancelling it costs nothing.
+    pub async fn sleep_until(&self, at: Timestamp) {
+        match &self.0 {
+            None => alarm::wait(at, self.now()).await,
+            Some(fixed) => {
+                let mut moved = fixed.subscribe();
+                let reached = moved.wait_for(|now| *now >= at.as_microsecond()).await;
+                reached.expect("the sender is held by this clock");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fixed_clock_wakes_who_waits_for_where_it_is_set() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let clock = Clock::fixed(at(100));
+        clock.sleep_until(at(100)).await;
+        let mut waiting = pin!(clock.sleep_until(at(200)));
+        let mut poll = || waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(poll(), Poll::Pending);
+        clock.set(at(199));
+        assert_eq!(poll(), Poll::Pending);
+        clock.set(at(300));
+        assert_eq!(poll(), Poll::Ready(()));
+    }
+
+    #[tokio::test]
+    async fn the_systems_clock_wakes_at_the_time_and_not_before() {
+        let clock = Clock::system();
+        clock.sleep_until(clock.now() - Duration::from_secs(1)).await;
+        let at = clock.now() + Duration::from_millis(20);
+        clock.sleep_until(at).await;
+        assert!(clock.now() >= at);
     }
 }

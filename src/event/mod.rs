@@ -15,7 +15,7 @@ pub use name::{FunctionId, InvalidName, ProviderId, TriggerId};
 pub use position::Position;
 pub use run::{EventState, RunState, SkipReason};
 pub use status::{ParseRejectReasonError, RejectReason, SignatureStatus};
-pub use stored::{Batch, Body, EventContent, Header, SpooledBody, StoredEvent};
+pub use stored::{Batch, Body, CRON_TICK, EventContent, Header, SpooledBody, StoredEvent};
 pub use trigger_event::{Origin, ProviderPayload, REDACTED, TriggerEvent};
 
 /// An instant as hookkeeper stores it: UTC, microsecond precision.

@@ -11,6 +11,9 @@ use super::{
     EventId, Origin, ProviderId, ProviderPayload, SignatureStatus, Timestamp, TriggerEvent, TriggerId,
 };
 
+/// The kind of an event that a schedule started.
+pub const CRON_TICK: &str = "cron.tick";
+
 /// A header as sent: lower-case name, value bytes. Credentials' values are replaced before they get here.
 pub type Header = (String, Bytes);
 
@@ -44,7 +47,7 @@ pub struct EventContent {
     pub origin: Origin,
     /// The trigger was paused: runs wait until it is resumed.
     pub held: bool,
-    /// The request's method.
+    /// The request's method; empty where no request started the event.
     pub method: String,
     /// Path and query as sent.
     pub url: String,
@@ -156,6 +159,12 @@ fn payload(schema: &str, body: &[u8]) -> ProviderPayload {
 }
 
 impl EventContent {
+    /// Returns the scheduled time of an event that a schedule started.
+    pub fn tick(&self) -> Option<Timestamp> {
+        let is_tick = self.method.is_empty() && self.kind == CRON_TICK;
+        self.occurred_at.filter(|_| is_tick)
+    }
+
     /// Returns the first header of the given lower-case name, as text.
     pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
         let found = self.headers.iter().find(|(header, _)| header == name);

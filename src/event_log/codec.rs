@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::record::{
-    Attempted, Audit, Cause, Controlled, Created, Duplicate, NewRun, Next, Record, Routed, RunAction, Sealed,
-    Skip, SkipReason, Start, Switch, Switched,
+    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Duplicate, Missed, NewRun, Next, Record,
+    Routed, RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
 };
 use crate::event::{
     Batch, Body, EventContent, EventId, FunctionId, Origin, Position, RejectReason, RunId, SignatureStatus,
@@ -60,6 +60,9 @@ const SEALED: u8 = 9;
 const AUDIT: u8 = 10;
 /// An event that is part of its delivery: in front of the body, in the record, stands which part.
 const EVENT_PART: u8 = 11;
+/// An event that a schedule started. Its tag tells the fold, which decodes no other events.
+const EVENT_TICK: u8 = 12;
+const CRON: u8 = 13;
 
 /// Events carry their id at a fixed place, where the committer sets it: tag, version, id, length of
 /// the fields, fields, body.
@@ -69,12 +72,17 @@ const FIELDS_AT: usize = FIELDS_LENGTH_AT + 4;
 
 /// Tells whether an encoded record is an event.
 pub(crate) fn is_event(record: &[u8]) -> bool {
-    matches!(record.first(), Some(&(EVENT | EVENT_SPOOLED | EVENT_PART)))
+    matches!(record.first(), Some(&(EVENT | EVENT_SPOOLED | EVENT_PART | EVENT_TICK)))
 }
 
 /// Tells whether an encoded record is an event with a spooled body.
 pub(crate) fn is_spooled_event(record: &[u8]) -> bool {
     record.first() == Some(&EVENT_SPOOLED)
+}
+
+/// Tells whether an encoded record is an event that a schedule started.
+pub(crate) fn is_tick(record: &[u8]) -> bool {
+    record.first() == Some(&EVENT_TICK)
 }
 
 /// Tells whether an encoded record is a duplicate.
@@ -85,10 +93,11 @@ pub(crate) fn is_duplicate(record: &[u8]) -> bool {
 /// Returns the topic that an encoded record is read under, if its tag alone tells.
 pub(crate) fn topic_of_tag(record: &[u8]) -> Option<&'static str> {
     match *record.first()? {
-        EVENT | EVENT_SPOOLED | EVENT_PART | DUPLICATE => Some("events"),
+        EVENT | EVENT_SPOOLED | EVENT_PART | EVENT_TICK | DUPLICATE => Some("events"),
         ROUTED | CREATED | ATTEMPTED | CONTROLLED => Some("runs"),
         SWITCHED => Some("lifecycle"),
         SEALED => Some("secrets"),
+        CRON => Some("cron"),
         _ => None,
     }
 }
@@ -110,6 +119,7 @@ pub(crate) fn set_event_id(record: &mut [u8], id: EventId) {
 /// Encodes an event; its id is filled in later where it is not known yet.
 pub(crate) fn encode_event(id: Option<EventId>, content: &EventContent) -> Vec<u8> {
     let (tag, body): (u8, &[u8]) = match (&content.body, &content.batch) {
+        (Body::Inline(bytes), None) if content.tick().is_some() => (EVENT_TICK, bytes),
         (Body::Inline(bytes), None) => (EVENT, bytes),
         (Body::Inline(bytes), Some(_)) => (EVENT_PART, bytes),
         (Body::Spooled(_), _) => (EVENT_SPOOLED, &[]),
@@ -145,6 +155,7 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
         Record::Switched(it) => encode(SWITCHED, &(micros(it.at), SwitchV1::of(&it.switch))),
         Record::Sealed(it) => encode(SEALED, &(it.name.as_str(), micros(it.at), it.sealed.as_ref())),
         Record::Audit(it) => encode(AUDIT, &AuditV1::of(it)),
+        Record::Cron(it) => encode(CRON, &CronV1::of(it)),
     }
 }
 
@@ -159,7 +170,7 @@ pub fn decode_record(record: &[u8]) -> Result<Record, DecodeError> {
         return Err(DecodeError::UnknownVersion { what: "record", version });
     }
     Ok(match tag {
-        EVENT | EVENT_SPOOLED | EVENT_PART => Record::Event(decode_event(record)?),
+        EVENT | EVENT_SPOOLED | EVENT_PART | EVENT_TICK => Record::Event(decode_event(record)?),
         DUPLICATE => {
             let (first, received_at) = decode::<([u8; 16], i64)>(body)?;
             let first = EventId::from_bits(u128::from_be_bytes(first));
@@ -186,6 +197,7 @@ pub fn decode_record(record: &[u8]) -> Result<Record, DecodeError> {
             Record::Sealed(Sealed { name: name.to_owned(), at: timestamp(at)?, sealed })
         }
         AUDIT => Record::Audit(decode::<AuditV1>(body)?.into_domain()?),
+        CRON => Record::Cron(decode::<CronV1>(body)?.into_domain()?),
         _ => return Err(DecodeError::UnknownTag(tag)),
     })
 }
@@ -203,6 +215,9 @@ fn decode_event(record: &[u8]) -> Result<StoredEvent, DecodeError> {
     let content = EventContent { batch, ..fields.into_domain(body)? };
     if is_spooled_event(record) != matches!(content.body, Body::Spooled(_)) {
         return Err(DecodeError::Invalid("its body is not where its tag says"));
+    }
+    if is_tick(record) && content.tick().is_none() {
+        return Err(DecodeError::Invalid("no schedule started it, as its tag says"));
     }
     Ok(StoredEvent { id, content })
 }
@@ -239,6 +254,14 @@ pub(crate) fn event_head(record: &[u8]) -> Result<EventHead<'_>, DecodeError> {
     let fields = record.get(FIELDS_AT..).ok_or(DecodeError::Short)?;
     let (head, _) = postcard::take_from_bytes::<EventHeadV1<'_>>(fields)?;
     Ok(EventHead { id, trigger_id: name(head.trigger)?, kind: head.kind, held: head.held })
+}
+
+/// Trigger and scheduled time of an event that a schedule started.
+pub(crate) fn tick(record: &[u8]) -> Result<(TriggerId, Timestamp), DecodeError> {
+    let fields = record.get(FIELDS_AT..).ok_or(DecodeError::Short)?;
+    let (head, _) = postcard::take_from_bytes::<EventHeadV1<'_>>(fields)?;
+    let at = head.occurred_at.ok_or(DecodeError::Invalid("a tick has no time"))?;
+    Ok((name(head.trigger)?, timestamp(at)?))
 }
 
 /// The name of an event's spooled body.
@@ -307,7 +330,7 @@ struct EventHeadV1<'a> {
     trigger: &'a str,
     kind: &'a str,
     _received_at: i64,
-    _occurred_at: Option<i64>,
+    occurred_at: Option<i64>,
     _dedupe_key: Option<&'a str>,
     _trace_id: &'a str,
     _origin: u8,
@@ -749,5 +772,50 @@ impl<'a> AuditV1<'a> {
             detail: self.detail.to_owned(),
             count: self.count,
         })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct CronV1<'a> {
+    at: i64,
+    trigger: &'a str,
+    #[serde(borrow)]
+    change: CronChangeV1<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum CronChangeV1<'a> {
+    Began(&'a str),
+    /// First, last, count, made up, given up through.
+    Missed(i64, i64, u64, u64, Option<i64>),
+}
+
+impl<'a> CronV1<'a> {
+    fn of(it: &'a Cron) -> Self {
+        let change = match &it.change {
+            CronChange::Began { schedule } => CronChangeV1::Began(schedule),
+            CronChange::Missed(it) => CronChangeV1::Missed(
+                micros(it.first),
+                micros(it.last),
+                it.count,
+                it.made_up,
+                it.given_up_through.map(micros),
+            ),
+        };
+        Self { at: micros(it.at), trigger: it.trigger_id.as_str(), change }
+    }
+
+    fn into_domain(self) -> Result<Cron, DecodeError> {
+        let change = match self.change {
+            CronChangeV1::Began(schedule) => CronChange::Began { schedule: schedule.to_owned() },
+            CronChangeV1::Missed(first, last, count, made_up, through) => CronChange::Missed(Missed {
+                first: timestamp(first)?,
+                last: timestamp(last)?,
+                count,
+                made_up,
+                given_up_through: through.map(timestamp).transpose()?,
+            }),
+        };
+        Ok(Cron { at: timestamp(self.at)?, trigger_id: name(self.trigger)?, change })
     }
 }

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use super::codec::{EventHead, decode_record, encode_record, event_head};
 use super::frame::{Compressor, FrameBuilder};
 use super::record::{
-    Attempted, Audit, Cause, Controlled, Created, Duplicate, NewRun, Next, Routed, RunAction, Sealed, Skip,
-    SkipReason, Start, Switch, Switched,
+    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Duplicate, Missed, NewRun, Next, Routed,
+    RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
 };
 use super::*;
 use crate::event::{
-    Body, EventState, Origin, RejectReason, RunId, RunState, SignatureStatus, SpooledBody, Timestamp,
+    Body, CRON_TICK, EventState, Origin, RejectReason, RunId, RunState, SignatureStatus, SpooledBody,
+    Timestamp,
 };
 
 fn data(name: &str) -> PathBuf {
@@ -151,6 +152,25 @@ fn records() -> Vec<Record> {
     ]
 }
 
+/// Records of schedules, which came after the first ones.
+fn records_of_schedules() -> Vec<Record> {
+    let cron = |change| Record::Cron(Cron { at: at(6), trigger_id: "nightly".parse().unwrap(), change });
+    let missed =
+        |given_up_through| Missed { first: at(1), last: at(9), count: 9, made_up: 2, given_up_through };
+    let Record::Event(event) = event(Body::Inline(Bytes::from_static(b"{}")), SignatureStatus::Unsigned)
+    else {
+        unreachable!()
+    };
+    let method = String::new();
+    let content = EventContent { kind: CRON_TICK.to_owned(), method, ..event.content };
+    vec![
+        Record::Event(StoredEvent { content, ..event }),
+        cron(CronChange::Began { schedule: "0 3 * * * Europe/Zurich".to_owned() }),
+        cron(CronChange::Missed(missed(Some(at(7))))),
+        cron(CronChange::Missed(missed(None))),
+    ]
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -161,14 +181,19 @@ fn unhex(text: &str) -> Vec<u8> {
 
 #[test]
 fn records_of_version_1_are_read_and_written_as_expected() {
-    let path = data("records-1.hex");
+    check_records("records-1.hex", records());
+    check_records("records-of-schedules-1.hex", records_of_schedules());
+}
+
+fn check_records(file: &str, records: Vec<Record>) {
+    let path = data(file);
     if bless() {
-        let lines: Vec<_> = records().iter().map(|record| hex(&encode_record(record)) + "\n").collect();
+        let lines: Vec<_> = records.iter().map(|record| hex(&encode_record(record)) + "\n").collect();
         fs::write(&path, lines.concat()).unwrap();
     }
     let expected = fs::read_to_string(&path).unwrap();
-    assert_eq!(expected.lines().count(), records().len());
-    for (line, record) in expected.lines().zip(records()) {
+    assert_eq!(expected.lines().count(), records.len());
+    for (line, record) in expected.lines().zip(records) {
         assert_eq!(decode_record(&unhex(line)).unwrap(), record);
         assert_eq!(hex(&encode_record(&record)), line, "{record:?}");
     }
@@ -194,7 +219,7 @@ fn frame_of_version_1_is_read_as_expected() {
 
 #[test]
 fn damaged_records_are_refused_or_read_as_another_without_panic() {
-    for record in records() {
+    for record in records().into_iter().chain(records_of_schedules()) {
         let bytes = encode_record(&record);
         for length in 0..bytes.len() {
             let _ = decode_record(&bytes[..length]);

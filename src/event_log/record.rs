@@ -42,6 +42,8 @@ pub enum Record {
     Sealed(Sealed),
     /// A line of an audit topic.
     Audit(Audit),
+    /// A schedule began, or its ticks were missed. Topic `cron`.
+    Cron(Cron),
 }
 
 /// A delivery whose dedupe key was already claimed.
@@ -216,6 +218,45 @@ pub enum Switch {
         /// How often it opened in a row.
         opened: u32,
     },
+}
+
+/// What happened to a trigger's schedule, beside its ticks: those are events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cron {
+    /// When.
+    pub at: Timestamp,
+    /// The trigger.
+    pub trigger_id: TriggerId,
+    /// What.
+    pub change: CronChange,
+}
+
+/// What happened to a trigger's schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CronChange {
+    /// It is in force from then on: ticks before are not missed, there were none.
+    Began {
+        /// Expression and time zone.
+        schedule: String,
+    },
+    /// Nobody was there for some ticks.
+    Missed(Missed),
+}
+
+/// Ticks that were missed: all of one time that nobody was there, or that the clock leapt over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// The first one.
+    pub first: Timestamp,
+    /// The last one.
+    pub last: Timestamp,
+    /// How many; counting stops at [`COUNT_MAX`](crate::schedule::COUNT_MAX).
+    pub count: u64,
+    /// How many of them, the last ones, are made up for: they become events after this record.
+    pub made_up: u64,
+    /// Up to here they are given up; nothing where all are made up for.
+    pub given_up_through: Option<Timestamp>,
 }
 
 /// A secret that hookkeeper keeps. The last record of a name counts; an empty one removes it.

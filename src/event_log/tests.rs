@@ -7,12 +7,12 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::record::{
-    Attempted, Audit, Cause, Controlled, Created, NewRun, Next, Routed, RunAction, Sealed, Skip, SkipReason,
-    Start, Switch, Switched,
+    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Missed, NewRun, Next, Routed, RunAction,
+    Sealed, Skip, SkipReason, Start, Switch, Switched,
 };
 use super::*;
 use crate::event::{
-    Body, EventState, FunctionId, Origin, RunId, RunState, SignatureStatus, Timestamp, TriggerId,
+    Body, CRON_TICK, EventState, FunctionId, Origin, RunId, RunState, SignatureStatus, Timestamp, TriggerId,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -598,6 +598,50 @@ async fn switches_and_secrets_survive_a_restart() {
     assert_eq!(state.trigger(&"gh".parse().unwrap()).armed_until, Some(at(600)));
     assert_eq!(state.sealed("notion/signing_secret").unwrap(), "ciphertext");
     assert_eq!(state.sealed_names(), ["notion/signing_secret"]);
+}
+
+#[tokio::test]
+async fn how_far_a_schedule_has_come_is_what_its_events_and_records_say() {
+    let mut bed = Bed::sled();
+    let trigger: TriggerId = "nightly".parse().unwrap();
+    let tick = |seconds: i64| NewEvent {
+        content: EventContent {
+            trigger_id: "nightly".parse().unwrap(),
+            kind: CRON_TICK.to_owned(),
+            method: String::new(),
+            occurred_at: Some(at(seconds)),
+            ..content(Some(&seconds.to_string()))
+        },
+        window: HOUR,
+    };
+    let cron =
+        |seconds: i64, change| Record::Cron(Cron { at: at(seconds), trigger_id: trigger.clone(), change });
+    let missed = |last, made_up, given_up| {
+        let given_up_through = Some(at(given_up));
+        CronChange::Missed(Missed { first: at(50), last: at(last), count: 9, made_up, given_up_through })
+    };
+    assert_eq!(bed.log().state().schedule(&trigger), None);
+    bed.append(cron(0, CronChange::Began { schedule: "@hourly UTC".to_owned() })).await;
+    ingest(bed.log(), vec![tick(20), tick(40)]).await;
+    bed.ingest(None).await;
+    bed.append(cron(60, missed(60, 0, 60))).await;
+    bed.append(cron(60, missed(90, 1, 30))).await;
+    let expected = ScheduleState {
+        schedule: "@hourly UTC".to_owned(),
+        through: at(60),
+        last_tick: Some(at(40)),
+        missed: 17,
+    };
+    assert_eq!(bed.log().state().schedule(&trigger), Some(expected.clone()));
+    bed.reboot();
+    assert_eq!(bed.log().state().schedule(&trigger), Some(expected.clone()));
+    bed.log().rebuild().unwrap();
+    assert_eq!(bed.log().state().schedule(&trigger), Some(expected));
+    let topic = bed.log().read_topic("cron", None, 10).unwrap();
+    assert_eq!(topic.items.len(), 3);
+    // What began anew counts from then on, though the clock was set back.
+    bed.append(cron(10, CronChange::Began { schedule: "@daily UTC".to_owned() })).await;
+    assert_eq!(bed.log().state().schedule(&trigger).unwrap().through, at(10));
 }
 
 #[tokio::test]

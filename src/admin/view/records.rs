@@ -6,7 +6,7 @@ use super::{View, page, whole};
 use crate::admin::Problem;
 use crate::admin::query::Query;
 use crate::event::Position;
-use crate::event_log::record::{Cause, NewRun, Next, Record, Start, Switch};
+use crate::event_log::record::{Cause, CronChange, NewRun, Next, Record, Start, Switch};
 
 impl View {
     /// Lists the topics.
@@ -90,6 +90,26 @@ fn record_json(record: &Record) -> Value {
             "code": it.code,
             "detail": it.detail,
             "count": it.count,
+        }),
+        Record::Cron(it) => {
+            let mut shown = cron(&it.change);
+            shown["at"] = json!(it.at);
+            shown["trigger_id"] = json!(it.trigger_id);
+            shown
+        }
+    }
+}
+
+fn cron(change: &CronChange) -> Value {
+    match change {
+        CronChange::Began { schedule } => json!({"record": "cron.began", "schedule": schedule}),
+        CronChange::Missed(it) => json!({
+            "record": "cron.missed",
+            "first": it.first,
+            "last": it.last,
+            "count": it.count,
+            "made_up": it.made_up,
+            "given_up_through": it.given_up_through,
         }),
     }
 }

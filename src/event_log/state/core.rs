@@ -10,14 +10,16 @@ use tokio::sync::Notify;
 use super::decided::{Decided, Decisions};
 use super::due::{DueWindow, FreshWindow};
 use super::overlay::{Batch, Overlay, after_prefix};
-use super::rows::{self, AttemptSummary, DueKey, FunctionState, Mark, Run, StateCounts, TriggerState};
+use super::rows::{
+    self, AttemptSummary, DueKey, FunctionState, Mark, Run, ScheduleState, StateCounts, TriggerState,
+};
 use super::table::Table;
 use crate::event::{FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
 use crate::event_log::codec::{self, DecodeError};
 use crate::event_log::frame::Frame;
 use crate::event_log::reader::{Reader, damaged};
 use crate::event_log::record::{
-    Attempted, Controlled, NewRun, Next, Record, Routed, RunAction, Start, Switch, Switched,
+    Attempted, Controlled, Cron, CronChange, NewRun, Next, Record, Routed, RunAction, Start, Switch, Switched,
 };
 use crate::event_log::store::Seq;
 use crate::event_log::{Error, record};
@@ -60,6 +62,7 @@ pub(super) struct Core {
     functions: HashMap<FunctionId, Function>,
     pub(super) function_states: HashMap<FunctionId, FunctionState>,
     pub(super) triggers: HashMap<TriggerId, TriggerState>,
+    pub(super) schedules: HashMap<TriggerId, ScheduleState>,
     pub(super) sealed: BTreeMap<String, Bytes>,
 }
 
@@ -108,6 +111,7 @@ impl Core {
             functions: HashMap::new(),
             function_states: HashMap::new(),
             triggers: HashMap::new(),
+            schedules: HashMap::new(),
             sealed: BTreeMap::new(),
         };
         let stored = core.table.get(rows::MARK)?;
@@ -142,13 +146,16 @@ impl Core {
         }
         self.function_states.clear();
         self.triggers.clear();
+        self.schedules.clear();
         self.sealed.clear();
         Ok(())
     }
 
     fn load_switches(&mut self) -> Result<(), Error> {
         let mut found = Vec::new();
-        for prefix in [rows::all_triggers(), rows::all_functions(), rows::all_sealed()] {
+        let prefixes =
+            [rows::all_triggers(), rows::all_schedules(), rows::all_functions(), rows::all_sealed()];
+        for prefix in prefixes {
             self.scan_prefix(&prefix, false, |key, value| {
                 found.push((key.to_vec(), value.to_vec()));
                 Ok(ControlFlow::Continue(()))
@@ -162,6 +169,11 @@ impl Core {
                 let state = rows::decode_trigger(&value).map_err(row_error)?;
                 if let Ok(id) = name.parse() {
                     self.triggers.insert(id, state);
+                }
+            } else if key.starts_with(&rows::all_schedules()) {
+                let state = rows::decode_schedule(&value).map_err(row_error)?;
+                if let Ok(id) = name.parse() {
+                    self.schedules.insert(id, state);
                 }
             } else if let Ok(id) = name.parse() {
                 self.function_states.insert(id, rows::decode_function(&value).map_err(row_error)?);
@@ -411,6 +423,10 @@ impl Core {
     fn apply_bytes(&mut self, position: Position, bytes: &[u8]) -> Result<(), Fault> {
         if codec::is_event(bytes) {
             self.mark.events += 1;
+            if codec::is_tick(bytes) {
+                let (trigger_id, tick) = codec::tick(bytes)?;
+                self.ticked(&trigger_id, tick);
+            }
             if let Some(name) =
                 codec::is_spooled_event(bytes).then(|| codec::spooled_name(bytes)).transpose()?.flatten()
             {
@@ -448,6 +464,10 @@ impl Core {
                 }
             }
             Record::Audit(audit) => self.index_topic(&audit.topic, position),
+            Record::Cron(cron) => {
+                self.index_topic("cron", position);
+                self.scheduled(cron);
+            }
         }
         Ok(())
     }
@@ -623,6 +643,30 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn ticked(&mut self, id: &TriggerId, tick: Timestamp) {
+        let state = self.schedules.entry(id.clone()).or_default();
+        state.through = state.through.max(tick);
+        state.last_tick = state.last_tick.max(Some(tick));
+        self.put_schedule(id);
+    }
+
+    fn scheduled(&mut self, it: Cron) {
+        let state = self.schedules.entry(it.trigger_id.clone()).or_default();
+        match it.change {
+            CronChange::Began { schedule } => (state.schedule, state.through) = (schedule, it.at),
+            CronChange::Missed(missed) => {
+                state.missed += missed.count.saturating_sub(missed.made_up);
+                state.through = missed.given_up_through.map_or(state.through, |it| it.max(state.through));
+            }
+        }
+        self.put_schedule(&it.trigger_id);
+    }
+
+    fn put_schedule(&mut self, id: &TriggerId) {
+        let value = rows::encode_schedule(&self.schedules[id]);
+        self.rows.put(rows::schedule_key(id), value);
     }
 
     fn put_trigger(&mut self, id: &TriggerId) {

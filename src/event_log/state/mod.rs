@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::core::{DueRun, Taken};
 pub(crate) use self::follow::Follower;
-pub use self::rows::{AttemptSummary, FunctionState, HISTORY_MAX, Run, TriggerState};
+pub use self::rows::{AttemptSummary, FunctionState, HISTORY_MAX, Run, ScheduleState, TriggerState};
 
 use self::core::Core;
 use self::overlay::after_prefix;
@@ -251,6 +251,11 @@ impl State {
     /// Returns a trigger's state.
     pub fn trigger(&self, id: &TriggerId) -> TriggerState {
         self.0.core.lock().triggers.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Returns how far a trigger's schedule has come; nothing where it never began.
+    pub fn schedule(&self, id: &TriggerId) -> Option<ScheduleState> {
+        self.0.core.lock().schedules.get(id).cloned()
     }
 
     /// Returns a function's state.

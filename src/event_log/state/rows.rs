@@ -26,6 +26,7 @@ const TRIGGER: u8 = b'p';
 const FUNCTION: u8 = b'f';
 const SEALED: u8 = b'k';
 const BODY: u8 = b'b';
+const SCHEDULE: u8 = b's';
 
 /// A run as the fold knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -284,9 +285,17 @@ pub(super) fn body_key(name: &str) -> Vec<u8> {
     tagged(BODY, name.as_bytes())
 }
 
-/// Prefixes of what is kept in memory as a whole: triggers, functions, sealed secrets.
+pub(super) fn schedule_key(id: &TriggerId) -> Vec<u8> {
+    tagged(SCHEDULE, id.as_str().as_bytes())
+}
+
+/// Prefixes of what is kept in memory as a whole: triggers, their schedules, functions, sealed secrets.
 pub(super) fn all_triggers() -> Vec<u8> {
     vec![TRIGGER]
+}
+
+pub(super) fn all_schedules() -> Vec<u8> {
+    vec![SCHEDULE]
 }
 
 pub(super) fn all_functions() -> Vec<u8> {
@@ -434,6 +443,19 @@ pub struct TriggerState {
     pub armed_until: Option<Timestamp>,
 }
 
+/// How far a trigger's schedule has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScheduleState {
+    /// Expression and time zone as they last began.
+    pub schedule: String,
+    /// All ticks up to here are events, or given up.
+    pub through: Timestamp,
+    /// The last tick that became an event.
+    pub last_tick: Option<Timestamp>,
+    /// How many ticks were given up.
+    pub missed: u64,
+}
+
 /// State of a function that operators or its breaker change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FunctionState {
@@ -452,6 +474,17 @@ pub(super) fn encode_trigger(it: &TriggerState) -> Vec<u8> {
 pub(super) fn decode_trigger(value: &[u8]) -> Result<TriggerState, DecodeError> {
     let (paused, armed_until) = decode::<(bool, Option<i64>)>(value)?;
     Ok(TriggerState { paused, armed_until: armed_until.map(timestamp).transpose()? })
+}
+
+pub(super) fn encode_schedule(it: &ScheduleState) -> Vec<u8> {
+    let row = (it.schedule.as_str(), micros(it.through), it.last_tick.map(micros), it.missed);
+    postcard::to_stdvec(&row).expect("rows serialize")
+}
+
+pub(super) fn decode_schedule(value: &[u8]) -> Result<ScheduleState, DecodeError> {
+    let (schedule, through, last_tick, missed) = decode::<(&str, i64, Option<i64>, u64)>(value)?;
+    let (through, last_tick) = (timestamp(through)?, last_tick.map(timestamp).transpose()?);
+    Ok(ScheduleState { schedule: schedule.to_owned(), through, last_tick, missed })
 }
 
 pub(super) fn encode_function(it: &FunctionState) -> Vec<u8> {
