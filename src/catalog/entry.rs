@@ -142,6 +142,18 @@ pub enum Confidence {
 pub enum TriggerKind {
     /// The provider calls a path.
     Webhook,
+    /// The clock comes to a time of a schedule.
+    Cron,
+}
+
+impl TriggerKind {
+    /// Returns the kind's word, as configurations write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TriggerKind::Webhook => "webhook",
+            TriggerKind::Cron => "cron",
+        }
+    }
 }
 
 /// The proof of a provider, in the vocabulary of `signature`.

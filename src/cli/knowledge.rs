@@ -86,6 +86,7 @@ fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
     let signature = entry.signature.as_ref();
     let facts = ProviderFacts {
         id: entry.id.to_string(),
+        kinds: entry.kinds.iter().map(|kind| kind.as_str().to_owned()).collect(),
         secrets: secrets.collect(),
         settings: settings.collect(),
         timestamped: signature.is_some_and(|signature| signature.tolerance_s.is_some()),

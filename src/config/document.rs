@@ -19,12 +19,13 @@ const SHOWN_CHARS_MAX: usize = 60;
 const SNIPPET_CHARS_MAX: usize = 200;
 
 /// Keys whose values never are secrets, so that a line with a syntax error may be shown.
-const HARMLESS_KEYS: [&str; 25] = [
+const HARMLESS_KEYS: [&str; 28] = [
     "admin",
     "admin_names",
     "allow_private",
     "body_limit",
     "ca",
+    "catchup",
     "concurrency",
     "dedupe",
     "dedupe_window",
@@ -40,8 +41,10 @@ const HARMLESS_KEYS: [&str; 25] = [
     "public_url",
     "rate_limit",
     "retry",
+    "schedule",
     "stop_timeout",
     "timeout",
+    "timezone",
     "tolerance",
     "when",
     "workers",

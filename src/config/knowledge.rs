@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct ProviderFacts {
     /// Its id.
     pub id: String,
+    /// Kinds of its triggers, such as `webhook`, the usual one first; empty means webhooks alone.
+    pub kinds: Vec<String>,
     /// The secrets that a trigger may give, the main one first.
     pub secrets: Vec<SecretFact>,
     /// The settings that a trigger may give.
@@ -25,6 +27,21 @@ pub struct ProviderFacts {
     pub own: Option<String>,
     /// How long it may send a delivery again; a longer time than the default widens `dedupe_window`.
     pub retries_for: Option<Duration>,
+}
+
+/// The kind of a trigger that does not say.
+pub(super) const WEBHOOK: &str = "webhook";
+/// The kind of a trigger that has a schedule.
+pub(super) const CRON: &str = "cron";
+
+impl ProviderFacts {
+    /// Returns the kinds of its triggers, the usual one first.
+    pub(super) fn kinds(&self) -> Vec<&str> {
+        match self.kinds.as_slice() {
+            [] => vec![WEBHOOK],
+            kinds => kinds.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// How much a provider's proof proves.

@@ -3,6 +3,7 @@
 //! `raw` reads what was typed and finds every problem in one run; only the types of this file leave
 //! the module. Secrets stay references here: resolving them is `secrets`' job.
 
+mod cron;
 mod document;
 mod function;
 mod knowledge;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::event::{FunctionId, ProviderId, TriggerId};
+use crate::schedule::Schedule;
 
 pub use document::Source;
 pub use knowledge::{Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
@@ -154,10 +156,57 @@ impl Outbound {
 }
 
 /// How a trigger is set off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum TriggerKind {
     /// The provider calls a path.
     Webhook,
+    /// It ticks.
+    Cron(Box<Cron>),
+}
+
+impl TriggerKind {
+    /// Returns the kind's word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            TriggerKind::Webhook => "webhook",
+            TriggerKind::Cron(_) => "cron",
+        }
+    }
+}
+
+/// When a cron trigger ticks, and what becomes of the ticks that it missed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cron {
+    /// `schedule` in `timezone`.
+    pub schedule: Schedule,
+    /// What becomes of missed ticks.
+    pub catchup: Catchup,
+}
+
+/// What becomes of ticks that were missed while nobody was there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Catchup {
+    /// None of them becomes an event.
+    #[default]
+    Skip,
+    /// The last one does.
+    Latest,
+    /// All do, up to a bound; beyond it the last ones.
+    All,
+}
+
+impl Catchup {
+    /// Every way.
+    pub const ALL: [Catchup; 3] = [Catchup::Skip, Catchup::Latest, Catchup::All];
+
+    /// Returns the way's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Catchup::Skip => "skip",
+            Catchup::Latest => "latest",
+            Catchup::All => "all",
+        }
+    }
 }
 
 /// One `[[triggers]]` table.
@@ -169,7 +218,7 @@ pub struct Trigger {
     pub provider: ProviderId,
     /// How it is set off.
     pub kind: TriggerKind,
-    /// Path at the front door, with the leading slash.
+    /// Path at the front door, with the leading slash; empty for a trigger that nobody calls.
     pub path: String,
     /// Secrets by the name that the provider's entry gives them; of each list the first is current.
     pub secrets: BTreeMap<String, Vec<SecretRef>>,
@@ -188,6 +237,14 @@ pub struct Trigger {
 }
 
 impl Trigger {
+    /// Returns when it ticks, if it is a cron trigger.
+    pub fn cron(&self) -> Option<&Cron> {
+        match &self.kind {
+            TriggerKind::Webhook => None,
+            TriggerKind::Cron(cron) => Some(cron),
+        }
+    }
+
     /// Bounds of `tolerance`.
     pub const TOLERANCE_RANGE: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_secs(86_400);

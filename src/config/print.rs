@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::units::{format_duration, format_size};
-use super::{Config, Dedupe, Format, Function, Handler, Outbound, SecretRef, Server, Trigger, TriggerKind};
+use super::{Config, Dedupe, Format, Function, Handler, Outbound, SecretRef, Server, Trigger};
 
 impl Display for Config {
     /// Writes the configuration in effect as TOML, without secrets: a literal one reads `literal:[redacted]`.
@@ -76,10 +76,13 @@ fn outbound(f: &mut fmt::Formatter<'_>, outbound: &Outbound) -> fmt::Result {
 fn write_trigger(f: &mut fmt::Formatter<'_>, trigger: &Trigger) -> fmt::Result {
     writeln!(f, "\n[[triggers]]\nid = {}", quoted(&trigger.id))?;
     writeln!(f, "provider = {}", quoted(&trigger.provider))?;
-    let kind = match trigger.kind {
-        TriggerKind::Webhook => "webhook",
-    };
-    writeln!(f, "kind = {}\npath = {}", quoted(&kind), quoted(&trigger.path))?;
+    writeln!(f, "kind = {}", quoted(&trigger.kind.as_str()))?;
+    if let Some(cron) = trigger.cron() {
+        let (expression, zone) = (cron.schedule.expression(), cron.schedule.zone());
+        writeln!(f, "schedule = {}\ntimezone = {}", quoted(&expression), quoted(&zone))?;
+        return writeln!(f, "catchup = {}", quoted(&cron.catchup.as_str()));
+    }
+    writeln!(f, "path = {}", quoted(&trigger.path))?;
     let entries = trigger.secrets.iter().map(|(name, list)| (name.as_str(), secrets(list)));
     writeln!(f, "secrets = {}", table(entries))?;
     if let Some(tolerance) = trigger.tolerance {

@@ -7,7 +7,7 @@ struct Surroundings;
 
 impl Knowledge for Surroundings {
     fn provider_ids(&self) -> Vec<String> {
-        ["github", "stripe", "notion", "hmac", "square"].map(str::to_owned).to_vec()
+        ["github", "stripe", "notion", "hmac", "square", "cron"].map(str::to_owned).to_vec()
     }
 
     fn provider(&self, id: &str) -> Option<ProviderFacts> {
@@ -32,6 +32,9 @@ impl Knowledge for Surroundings {
             "none" => {
                 facts.proof = Proof::None;
                 facts.secrets.clear();
+            }
+            "cron" => {
+                facts = ProviderFacts { id: id.into(), kinds: vec![id.into()], ..ProviderFacts::default() }
             }
             _ => return None,
         }
@@ -188,7 +191,8 @@ fn what_is_printed_is_read_back() {
          tls = {{ cert = \"there\", key = \"there\" }}\n{TRIGGER}tolerance = \"90s\"\nrate_limit = {{ per_second = 0.5 }}\n\
          [[functions]]\nid = \"f\"\nevents = [\"a.*\"]\nwhen = 'event.x == \"\\\"'\nhandler = {{ http = \"http://h/\" }}\n\
          signing_secret = [\"env:GITHUB_SECRET\", \"store:old\"]\nsign_as = \"provider\"\n\
-         [[providers]]\nid = \"own\"\n[providers.inner]\nx = 1\n"
+         [[triggers]]\nid = \"nightly\"\nprovider = \"cron\"\nschedule = \" @hourly \"\ntimezone = \"europe/zurich\"\n\
+         catchup = \"latest\"\n[[providers]]\nid = \"own\"\n[providers.inner]\nx = 1\n"
     );
     let (config, _) = good(&text);
     let printed = config.to_string();
@@ -238,7 +242,7 @@ debounce = "1m"
             (14, "triggers[1].secrets", "the secret `signing_secret` is missing"),
             (15, "triggers[1].id", "id `github` is used twice"),
             (17, "triggers[1].path", "the path does not begin with /"),
-            (18, "triggers[1].kind", "cron triggers are not supported"),
+            (18, "triggers[1].kind", "provider `github` has no cron triggers"),
             (20, "functions[0].id", "this does not serve as an id"),
             (21, "functions[0].on[0]", "unknown trigger"),
             (22, "functions[0].when", "this is no CEL expression"),
@@ -414,6 +418,61 @@ fn paths_are_taken_once() {
         &format!("{TRIGGER}{second}"),
         &[(7, "triggers.other.path", "path /hooks/github is taken by trigger `github`")],
     );
+}
+
+const NIGHTLY: &str =
+    "[[triggers]]\nid = \"nightly\"\nprovider = \"cron\"\nkind = \"cron\"\nschedule = \"0 3 * * *\"\n";
+
+#[test]
+fn cron_triggers_have_a_schedule_in_a_zone() {
+    let (config, warnings) = good(NIGHTLY);
+    assert!(warnings.is_empty());
+    let cron = config.triggers[0].cron().unwrap();
+    assert_eq!((cron.schedule.to_string().as_str(), cron.catchup), ("0 3 * * * UTC", Catchup::Skip));
+    // Several: none has a path that another could take.
+    let other = NIGHTLY
+        .replace("id = \"nightly\"", "id = \"other\"\ntimezone = \"America/New_York\"\ncatchup = \"all\"");
+    let (config, _) = good(&format!("{NIGHTLY}{other}"));
+    let cron = config.triggers[1].cron().unwrap();
+    assert_eq!((cron.schedule.zone(), cron.catchup), ("America/New_York", Catchup::All));
+    // The provider's only kind need not be said.
+    assert!(good(&NIGHTLY.replace("kind = \"cron\"\n", "")).0.triggers[0].cron().is_some());
+}
+
+#[test]
+fn what_is_wrong_with_a_cron_trigger_is_told_with_the_remedy() {
+    let text = NIGHTLY.replace("0 3 * * *", "0 24 * * *");
+    let problems = bad(
+        &format!(
+            "{text}timezone = \"Europe/Zurick\"\ncatchup = \"last\"\npath = \"/x\"\nsecrets = {{ signing_secret = \"env:GITHUB_SECRET\" }}\n"
+        ),
+        &[
+            (5, "triggers.nightly.schedule", "`24` is no hour"),
+            (6, "triggers.nightly.timezone", "unknown time zone"),
+            (7, "triggers.nightly.catchup", "unknown way to catch up"),
+            (8, "triggers.nightly.path", "a cron trigger has no `path`"),
+            (9, "triggers.nightly.secrets", "a cron trigger has no `secrets`"),
+        ],
+    );
+    assert!(problems[0].remedy.as_ref().unwrap().starts_with("0 to 23"));
+    assert_eq!(problems[1].nearest.as_deref(), Some("Europe/Zurich"));
+    bad(
+        "[[triggers]]\nid = \"n\"\nprovider = \"cron\"\n",
+        &[(1, "triggers.n.schedule", "`schedule` is missing")],
+    );
+    bad(
+        &NIGHTLY.replace("kind = \"cron\"", "kind = \"webhook\""),
+        &[(4, "triggers.nightly.kind", "provider `cron` has no webhook triggers")],
+    );
+    bad(
+        &format!("{TRIGGER}schedule = \"0 3 * * *\"\n"),
+        &[(5, "triggers.github.schedule", "a webhook trigger has no `schedule`")],
+    );
+    bad(
+        &format!("{TRIGGER}kind = \"poll\"\n"),
+        &[(5, "triggers.github.kind", "poll triggers are not supported")],
+    );
+    bad(&format!("{TRIGGER}kind = \"corn\"\n"), &[(5, "triggers.github.kind", "unknown kind of trigger")]);
 }
 
 #[test]

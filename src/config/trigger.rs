@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::cron::{CRON_KEYS, read_cron};
 use super::document::{Node, Section};
-use super::knowledge::{Proof, ProviderFacts};
+use super::knowledge::{CRON, Proof, ProviderFacts, WEBHOOK};
 use super::raw::{Reader, optional, or_default};
 use super::secret_ref::SecretRef;
 use super::units::format_duration;
@@ -16,7 +17,7 @@ const PATH_BYTES_MAX: usize = 512;
 /// A part of a path that is as long as this and holds digits is taken for one that nobody guesses.
 const SECRET_PART_CHARS_MIN: usize = 20;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 14] = [
     "id",
     "provider",
     "kind",
@@ -28,14 +29,12 @@ const KEYS: [&str; 11] = [
     "rate_limit",
     "settings",
     "public_keys",
+    "schedule",
+    "timezone",
+    "catchup",
 ];
 
-const LATER: [(&str, &str); 4] = [
-    ("schedule", "cron triggers are"),
-    ("timezone", "cron triggers are"),
-    ("catchup", "cron triggers are"),
-    ("expect_every", "the silence alarm is"),
-];
+const LATER: [(&str, &str); 1] = [("expect_every", "the silence alarm is")];
 
 /// Reads the user's own catalogue entries: their texts, and the facts on them.
 pub(super) fn read_providers(
@@ -88,7 +87,9 @@ pub(super) fn read_triggers(
             let trigger =
                 Table { reader, own, has_public_url }.read(&section, id.and_then(|id| id.parse().ok()))?;
             let place = (trigger.id.to_string(), section.line());
-            if let Some((other, line)) = paths.insert(trigger.path.clone(), place) {
+            if !trigger.path.is_empty()
+                && let Some((other, line)) = paths.insert(trigger.path.clone(), place)
+            {
                 let message = format!("path {} is taken by trigger `{other}` (line {line})", trigger.path);
                 match section.get("path") {
                     Some(node) => node.wrong(message, "give each trigger a path of its own"),
@@ -138,9 +139,59 @@ struct Table<'a> {
 impl Table<'_> {
     fn read(&self, section: &Section<'_>, id: Option<TriggerId>) -> Option<Trigger> {
         section.only(&KEYS, &LATER);
-        let kind = or_default(section.get("kind"), TriggerKind::Webhook, |node| self.kind(node));
         let named = section.require("provider", "name a provider of `hookkeeper providers list`");
         let provider = named.as_ref().and_then(|node| self.provider(node));
+        let kind = self.kind(section, provider.as_ref().map(|(_, facts)| facts));
+        // Of a wrong kind, the rest is read all the same, as what it looks like.
+        let looks_scheduled = CRON_KEYS.iter().any(|key| section.get(key).is_some());
+        let is_cron = kind.map_or(looks_scheduled, |kind| kind == CRON);
+        let trigger = match is_cron {
+            true => self.read_scheduled(section, id, provider),
+            false => self.read_called(section, id, provider),
+        };
+        kind.and(trigger)
+    }
+
+    /// Reads a cron trigger.
+    fn read_scheduled(
+        &self,
+        section: &Section<'_>,
+        id: Option<TriggerId>,
+        provider: Option<(ProviderId, ProviderFacts)>,
+    ) -> Option<Trigger> {
+        let own: Vec<_> = ["id", "provider", "kind"].into_iter().chain(CRON_KEYS).collect();
+        for key in KEYS.into_iter().filter(|key| !own.contains(key) && section.get(key).is_some()) {
+            let message = format!("a cron trigger has no `{key}`: nobody calls it");
+            section.unknown_name(key, message, [], "remove the key");
+        }
+        let cron = read_cron(section);
+        Some(Trigger {
+            id: id?,
+            provider: provider?.0,
+            kind: TriggerKind::Cron(Box::new(cron?)),
+            path: String::new(),
+            secrets: BTreeMap::new(),
+            tolerance: None,
+            dedupe_window: Trigger::DEDUPE_WINDOW,
+            dedupe: Dedupe::default(),
+            rate_limit: None,
+            settings: BTreeMap::new(),
+            public_keys: Vec::new(),
+        })
+    }
+
+    /// Reads a webhook trigger.
+    fn read_called(
+        &self,
+        section: &Section<'_>,
+        id: Option<TriggerId>,
+        provider: Option<(ProviderId, ProviderFacts)>,
+    ) -> Option<Trigger> {
+        for key in CRON_KEYS.into_iter().filter(|key| section.get(key).is_some()) {
+            let message = format!("a webhook trigger has no `{key}`: its provider decides when");
+            let remedy = "remove the key; for a schedule: provider = \"cron\", kind = \"cron\"";
+            section.unknown_name(key, message, [], remedy);
+        }
         let path = match (section.get("path"), &id) {
             (Some(node), _) => self.path(&node),
             (None, Some(id)) => Some(format!("/hooks/{id}")),
@@ -163,13 +214,13 @@ impl Table<'_> {
         let rate_limit = optional(section.get("rate_limit"), |node| self.rate_limit(node));
         let public_keys =
             or_default(section.get("public_keys"), Vec::new(), |node| self.reader.secrets(node));
-        if let (Some(facts), Some(settings), Some(node)) = (facts, &settings, &named) {
+        if let (Some(facts), Some(settings), Some(node)) = (facts, &settings, &section.get("provider")) {
             self.scheme(section, node, facts.clone(), settings, path.as_deref());
         }
         Some(Trigger {
             id: id?,
             provider: provider.as_ref()?.0.clone(),
-            kind: kind?,
+            kind: TriggerKind::Webhook,
             path: path?,
             secrets: secrets?,
             tolerance: tolerance?,
@@ -236,21 +287,33 @@ impl Table<'_> {
         }
     }
 
-    fn kind(&self, node: &Node<'_>) -> Option<TriggerKind> {
-        match node.string("webhook")? {
-            "webhook" => Some(TriggerKind::Webhook),
-            kind @ ("cron" | "poll") => {
-                node.wrong(
-                    format!("{kind} triggers are not supported by this version"),
-                    "remove the trigger",
-                );
-                None
+    /// Returns the trigger's kind as a word that is known.
+    fn kind(&self, section: &Section<'_>, facts: Option<&ProviderFacts>) -> Option<&'static str> {
+        let kinds = facts.map_or_else(Vec::new, ProviderFacts::kinds);
+        let Some(node) = section.get("kind") else {
+            return Some(if kinds.first() == Some(&CRON) { CRON } else { WEBHOOK });
+        };
+        let kind = match node.string("webhook or cron")? {
+            "webhook" => WEBHOOK,
+            "cron" => CRON,
+            "poll" => {
+                node.wrong("poll triggers are not supported by this version", "remove the trigger");
+                return None;
             }
             _ => {
-                node.unknown("unknown kind of trigger", ["webhook"], "the only kind is webhook");
-                None
+                node.unknown("unknown kind of trigger", ["webhook", "cron"], "one of webhook, cron");
+                return None;
             }
+        };
+        if let Some(facts) = facts.filter(|_| !kinds.contains(&kind)) {
+            let remedy = match kind {
+                CRON => "use provider = \"cron\" for a schedule".to_owned(),
+                _ => format!("its kinds: {}", kinds.join(", ")),
+            };
+            node.wrong(format!("provider `{}` has no {kind} triggers", facts.id), remedy);
+            return None;
         }
+        Some(kind)
     }
 
     fn provider(&self, node: &Node<'_>) -> Option<(ProviderId, ProviderFacts)> {

@@ -8,6 +8,7 @@ mod position;
 mod run;
 mod status;
 mod stored;
+mod trace_id;
 mod trigger_event;
 
 pub use id::{EventId, ParseEventIdError, ParseRunIdError, RunId};
@@ -16,6 +17,7 @@ pub use position::Position;
 pub use run::{EventState, RunState, SkipReason};
 pub use status::{ParseRejectReasonError, RejectReason, SignatureStatus};
 pub use stored::{Batch, Body, CRON_TICK, EventContent, Header, SpooledBody, StoredEvent};
+pub use trace_id::new_trace_id;
 pub use trigger_event::{Origin, ProviderPayload, REDACTED, TriggerEvent};
 
 /// An instant as hookkeeper stores it: UTC, microsecond precision.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::connector::{BatchPart, Normalized, RawInbound};
-use crate::event::{Batch, Body, EventContent, Header, Origin};
+use crate::event::{Batch, Body, EventContent, Header, Origin, new_trace_id};
 use crate::provider::TriggerSnapshot;
 
 /// Builds the content of each event of one delivery; the body's bytes are shared, not copied.
@@ -70,11 +70,6 @@ fn parse_trace_id(traceparent: &str) -> Option<String> {
     let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let valid = version.len() == 2 && hex(version) && version != "ff" && id.len() == 32 && hex(id);
     (valid && id.bytes().any(|b| b != b'0')).then(|| id.to_owned())
-}
-
-fn new_trace_id() -> String {
-    // Nobody relies on its secrecy, so it need not cost a call of the system.
-    format!("{:032x}", fastrand::u128(1..))
 }
 
 #[cfg(test)]

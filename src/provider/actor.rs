@@ -1,7 +1,8 @@
 //! The actor of one provider.
 //!
 //! Owns the provider's resolved and learned secrets, the activation and handshake state of its
-//! triggers, and their verifiers; publishes one immutable [`TriggerSnapshot`] per trigger. The
+//! triggers, and their verifiers; publishes one immutable [`TriggerSnapshot`] per trigger, and runs the
+//! [`Ticker`] of its cron triggers. The
 //! [`ProviderHandle`](super::ProviderHandle) sends it what changes state; it writes to the log. Its
 //! mailbox holds [`MAILBOX`] messages: rejections beyond that are counted, not queued. A rebuild
 //! keeps all that the log has (pauses, arming, learned secrets), and the rate buckets and counters,
@@ -26,6 +27,7 @@ use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
 use super::settings::{trigger_secrets, trigger_settings};
+use super::ticker::Ticker;
 use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, TriggerSnapshot};
 
 /// Most messages that wait for the actor. Beyond it, rejections are only counted.
@@ -93,6 +95,9 @@ impl Deps {
 
     /// Builds what verifies a trigger's deliveries, and what signs with its current secret.
     fn engine(&self, trigger: &Trigger) -> Result<Engine, String> {
+        if trigger.cron().is_some() {
+            return Ok((None, None));
+        }
         let sealed = |name: &str| self.log.state().sealed(name);
         let url = self.public_url.as_deref();
         let settings = trigger_settings(&self.entry, trigger, &self.vault, &sealed, url)?;
@@ -119,15 +124,19 @@ pub(super) type Published = Arc<Vec<ArcSwap<TriggerSnapshot>>>;
 pub struct ProviderActor {
     deps: Deps,
     published: Published,
+    /// When the process started.
+    started_at: Timestamp,
+    /// The future in which the cron triggers tick.
+    ticking: Option<SpawnHandle>,
     _lifeline: Lifeline,
 }
 
 impl ProviderActor {
     /// Builds the actor and publishes what it knows. A trigger whose secrets cannot be had keeps its
     /// last good snapshot, if it has one.
-    pub(super) fn new(deps: Deps, published: Published, lifeline: Lifeline) -> Self {
+    pub(super) fn new(deps: Deps, published: Published, started_at: Timestamp, lifeline: Lifeline) -> Self {
         deps.publish_all(&published);
-        Self { deps, published, _lifeline: lifeline }
+        Self { deps, published, started_at, ticking: None, _lifeline: lifeline }
     }
 }
 
@@ -141,6 +150,8 @@ impl Actor for ProviderActor {
             // What was counted under an earlier actor is written too.
             self.write_counted(index, ctx);
         }
+        let ticker = Ticker::new(&self.deps, self.started_at);
+        self.ticking = ticker.map(|ticker| ctx.spawn(ticker.run().into_actor(self)));
     }
 }
 
@@ -187,7 +198,7 @@ impl Handler<Counted> for ProviderActor {
     }
 }
 
-/// Write what was counted now; the answer comes when the log has it.
+/// Tick no more, and write what was counted now; the answer comes when the log has it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Flush;
@@ -195,7 +206,9 @@ pub(super) struct Flush;
 impl Handler<Flush> for ProviderActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
+        // A tick that is cut off is stored or stays due.
+        self.ticking.take().map(|ticking| ctx.cancel_future(ticking));
         let lines = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index)).collect();
         write(self.deps.log.clone(), lines)
     }

@@ -70,8 +70,8 @@ impl ProviderHandle {
         let calls = Calls::new(deps.outbound.clone(), deps.clock.clone());
         let unavailable_lines = TokenBucket::new(UNAVAILABLE_LINES_PER_SECOND, UNAVAILABLE_LINES_BURST);
         let factory = {
-            let published = published.clone();
-            move |lifeline| ProviderActor::new(deps.clone(), published.clone(), lifeline)
+            let (published, started_at) = (published.clone(), deps.clock.now());
+            move |lifeline| ProviderActor::new(deps.clone(), published.clone(), started_at, lifeline)
         };
         let actor = Supervised::start(format!("provider {id}"), arbiter, factory);
         Self { id, published, actor, keys, calls, unavailable_lines }
@@ -239,7 +239,8 @@ impl Providers {
     pub fn new(handles: Vec<ProviderHandle>) -> Self {
         let mut routes = HashMap::new();
         for (at, handle) in handles.iter().enumerate() {
-            for (index, trigger) in handle.triggers().enumerate() {
+            let called = handle.triggers().enumerate().filter(|(_, trigger)| !trigger.fixed.path.is_empty());
+            for (index, trigger) in called {
                 routes.insert(trigger.fixed.path.clone(), (at, index));
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! Requests never wait for an actor: they read the snapshot that it published last, and while a
 //! crashed actor is rebuilt, that snapshot goes on serving. Whatever changes state is a message. Beside
-//! the actor, shared by all its lives, are the public keys that the provider publishes. The module knows
-//! no HTTP; the front door asks it for a trigger by path.
+//! the actor, shared by all its lives, are the public keys that the provider publishes. Cron triggers have
+//! no requests: the actor has them tick. The module knows no HTTP; the front door asks it for a trigger by path.
 
 mod actor;
 mod audit_gate;
@@ -13,6 +13,7 @@ mod keys;
 mod remote;
 mod settings;
 mod snapshot;
+mod ticker;
 
 pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
 pub use handle::{Change, ProviderHandle, Providers};

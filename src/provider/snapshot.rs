@@ -41,7 +41,7 @@ pub struct TriggerSnapshot {
 
 /// The part of a trigger that survives its actor and every publish.
 pub struct Fixed {
-    /// Path at the front door.
+    /// Path at the front door; empty for a trigger that nobody calls.
     pub path: String,
     /// Methods that the path answers, upper case.
     pub methods: Vec<String>,
@@ -82,6 +82,11 @@ impl Counters {
     pub(crate) fn count_accepted(&self, at: Timestamp) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.last_accepted_ms.fetch_max(at.as_millisecond(), Ordering::Relaxed);
+    }
+
+    /// Counts a delivery whose event was there already.
+    pub(crate) fn count_duplicate(&self) {
+        self.duplicates.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns when the last delivery was stored.
