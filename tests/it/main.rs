@@ -16,5 +16,6 @@ mod quarantine;
 mod real_input;
 mod round_trip;
 mod sdk;
+mod send_all;
 mod serve;
 mod tidy;
