@@ -1,3 +1,5 @@
+//! Expressions, their ticks, and what becomes of them where clocks are set.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Ticks of schedules: once each, over restarts, downtime and set clocks.
+
 use std::sync::Arc;
 
 use actix::Arbiter;
