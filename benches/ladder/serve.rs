@@ -64,6 +64,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
     run(ServeOptions {
         config,
         catalog: ProviderCatalog::built_in(),
+        clock: Clock::system(),
         store,
         started: Box::new(|started| println!("{} {}", started.listen, started.admin)),
     })

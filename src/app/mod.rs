@@ -58,6 +58,8 @@ pub struct ServeOptions {
     pub config: Config,
     /// The catalogue, the user's own entries included.
     pub catalog: ProviderCatalog,
+    /// The time.
+    pub clock: Clock,
     /// The log of frames; nothing means sled in the data folder.
     pub store: Option<Arc<dyn EventLog>>,
     /// Told once, when the doors are open.
@@ -116,7 +118,7 @@ struct Running {
 impl Running {
     /// Starts everything; when this returns, the doors are open.
     fn start(options: &ServeOptions) -> anyhow::Result<Self> {
-        let (config, clock) = (&options.config, Clock::system());
+        let (config, clock) = (&options.config, options.clock.clone());
         let data = &config.log.path;
         let log = Log::open(Options { store: options.store.clone(), ..Options::new(data) })?;
         let vault = Arc::new(Vault::new(data));
@@ -346,3 +348,7 @@ fn write_runtime_file(path: &Path, started: Started) -> anyhow::Result<()> {
         .and_then(|()| std::fs::rename(&aside, path))
         .with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

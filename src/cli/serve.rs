@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::render::{BOLD, DIM, note};
 use super::{ConfigFile, settings};
 use crate::app::{self, ServeOptions, Started};
+use crate::clock::Clock;
 use crate::config::{Config, QUICK_START_SECRET, Scope};
 use crate::secrets::{generate, write_private};
 
@@ -57,6 +58,7 @@ impl Serve {
         app::run(ServeOptions {
             config: settings.config,
             catalog: settings.catalog,
+            clock: Clock::system(),
             store: None,
             started: Box::new(move |started| note(banner(started))),
         })

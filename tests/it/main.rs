@@ -19,6 +19,7 @@ mod quarantine;
 mod real_input;
 mod round_trip;
 mod sdk;
+mod send_all;
 mod serve;
 mod tidy;
 mod verify;
