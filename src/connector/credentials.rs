@@ -21,7 +21,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Collects what an entry says, and the places of proofs that are themselves the secret.
+    /// Collects what an entry says, the places of proofs that are themselves the secret, and those of
+    /// secrets that handshakes bring.
     ///
     /// # Errors
     ///
@@ -35,7 +36,9 @@ impl Credentials {
         let named = entry.credentials.iter().filter_map(|text| text.parse().ok());
         let bearers = plan.forms.iter().filter(|form| form.scheme.is_bearer());
         let places = bearers.flat_map(|form| form.scheme.places(&plan.fields).cloned());
-        for location in named.chain(places) {
+        let learned = plan.handshakes.iter().filter_map(|handshake| handshake.learn.as_ref());
+        let learned = learned.map(|(_, slot)| plan.fields.location(*slot).clone());
+        for location in named.chain(places).chain(learned) {
             match location {
                 Location::Header(name) => credentials.headers.push(name),
                 Location::Query(name) => credentials.query.push(name),

@@ -12,6 +12,7 @@ mod exec_guard;
 mod front_door;
 mod full_disk;
 mod keys;
+mod learned;
 mod own_provider;
 mod providers;
 mod providers_page;
