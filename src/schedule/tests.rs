@@ -1,3 +1,5 @@
+//! Expressions, and the arithmetic of ticks around the changes of summer time.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -54,9 +54,7 @@ fn told(entry: &Arc<ProviderEntry>, config: &Config) -> String {
     proof(&mut page, entry);
     handshakes(&mut page, entry);
     events(&mut page, entry);
-    if !is_scheduled(entry) {
-        answer(&mut page, entry);
-    }
+    answer(&mut page, entry);
     if !entry.gotchas.is_empty() {
         page.part("Mind");
         entry.gotchas.iter().for_each(|gotcha| page.point(gotcha));
@@ -399,6 +397,9 @@ fn events(page: &mut Page, entry: &ProviderEntry) {
 fn answer(page: &mut Page, entry: &ProviderEntry) {
     let ack = &entry.ack;
     page.part("Answer");
+    if is_scheduled(entry) {
+        return page.line("none", "nobody waits for one");
+    }
     let body = match ack.body.as_str() {
         "" => "an empty body".to_owned(),
         body => format!("{body:?}"),

@@ -1,3 +1,5 @@
+//! Cron triggers on a clock that jumps: ticks, restarts, downtime, changes of summer time.
+
 use std::sync::Arc;
 
 use actix::Arbiter;
