@@ -198,10 +198,10 @@ impl Show {
         line("dedupe", text(&event, "/dedupe_key"))?;
         line("trace", text(&event, "/trace_id"))?;
         let size = render::bytes(number(&event, "/request/body_bytes"));
-        line(
-            "request",
-            &format!("{} {} ({size})", text(&event, "/request/method"), text(&event, "/request/url")),
-        )?;
+        match text(&event, "/request/method") {
+            "" => line("request", &format!("none: a schedule started it ({size})"))?,
+            method => line("request", &format!("{method} {} ({size})", text(&event, "/request/url")))?,
+        }
         for header in event["request"]["headers"].as_array().into_iter().flatten() {
             let (name, value) = (text(header, "/0"), render::one_line(text(header, "/1"), 2_000));
             writeln!(out, "    {DIM}{}:{DIM:#} {value}", render::one_line(name, 200))?;

@@ -24,7 +24,7 @@ use super::source::{addresses, local_client, reachable};
 use super::test_key::TestKey;
 use super::{ConfigFile, Told, Usage, providers, runs, test_key};
 use crate::admin::Query;
-use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample};
+use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample, TriggerKind};
 use crate::clock::Clock;
 use crate::config::{Scope, SecretRef, Trigger, nearest};
 use crate::connector::{
@@ -121,6 +121,11 @@ impl Target {
     pub(super) async fn find(wanted: Wanted<'_>) -> anyhow::Result<Self> {
         let settings = settings::load(wanted.config, Scope::Text)?;
         let entry = Arc::clone(providers::entry(&settings.catalog, wanted.provider)?);
+        if !entry.kinds.contains(&TriggerKind::Webhook) {
+            let told =
+                "nobody sends what a schedule starts: see its next tick with `hookkeeper triggers list`";
+            return Err(Usage(format!("`{}` has no webhooks: {told}", entry.id)).into());
+        }
         let trigger = find_trigger(&settings, &wanted)?;
         let private = private_scheme(&entry, &BTreeMap::new()).ok().flatten();
         let needs_secret = entry.secrets.iter().any(|spec| spec.name == SIGNING_SECRET) && private.is_none();

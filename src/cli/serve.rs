@@ -91,8 +91,14 @@ fn make_quick_start_secret(data: &Path) -> anyhow::Result<()> {
 /// Returns what to say once the doors are open.
 fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> String + use<> {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-    let paths: Vec<String> = config.triggers.iter().map(|trigger| trigger.path.clone()).collect();
-    let provider = config.triggers.first().map(|trigger| trigger.provider.to_string());
+    let (timed, called): (Vec<_>, Vec<_>) =
+        config.triggers.iter().partition(|trigger| trigger.cron().is_some());
+    let paths: Vec<String> = called.iter().map(|trigger| trigger.path.clone()).collect();
+    let schedules: Vec<String> = timed
+        .iter()
+        .filter_map(|trigger| Some(format!("{} (trigger {})", trigger.cron()?.schedule, trigger.id)))
+        .collect();
+    let provider = called.first().map(|trigger| trigger.provider.to_string());
     let data = config.log.path.display().to_string();
     move |started: &Started| {
         let mut lines = Vec::new();
@@ -106,7 +112,10 @@ fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> Str
         for path in &paths {
             lines.push(format!("  deliveries  {scheme}://{}{path}", started.listen));
         }
-        if paths.is_empty() {
+        for schedule in &schedules {
+            lines.push(format!("  ticks       {schedule}"));
+        }
+        if paths.is_empty() && schedules.is_empty() {
             lines.push(format!("  deliveries  {scheme}://{} (no trigger is configured)", started.listen));
         }
         lines.push(format!("  admin API   http://{}/api/v1", started.admin));

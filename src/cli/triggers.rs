@@ -74,24 +74,50 @@ impl List {
         if self.json {
             return render::json(&listing);
         }
-        let mut table =
-            Table::new(["ID", "PROVIDER", "PATH", "STATE", "ACCEPTED", "DUPLICATE", "REFUSED", "LAST"]);
+        let mut table = Table::new([
+            "ID",
+            "PROVIDER",
+            "WHEN",
+            "STATE",
+            "ACCEPTED",
+            "DUPLICATE",
+            "REFUSED",
+            "LAST",
+            "NEXT",
+        ]);
         for trigger in items(&listing) {
             table.row([
                 Cell::styled(BOLD, text(trigger, "/id")),
                 text(trigger, "/provider").into(),
-                text(trigger, "/path").into(),
+                when(trigger).into(),
                 state(trigger),
                 count(trigger, "accepted"),
                 count(trigger, "duplicates"),
                 count(trigger, "rejected"),
-                time(trigger, "/last_accepted_at").into(),
+                last(trigger).into(),
+                time(trigger, "/cron/next_tick").into(),
             ]);
         }
         if table.is_empty() {
             note("no trigger is configured");
         }
         table.print()
+    }
+}
+
+/// Returns what sets a trigger off: its path, or its schedule.
+fn when(trigger: &Value) -> String {
+    match text(trigger, "/path") {
+        "" => format!("{} {}", text(trigger, "/cron/schedule"), text(trigger, "/cron/timezone")),
+        path => path.to_owned(),
+    }
+}
+
+/// Returns when it was last set off; of a schedule this is known beyond the server's start.
+fn last(trigger: &Value) -> String {
+    match time(trigger, "/cron/last_tick") {
+        tick if tick.is_empty() => time(trigger, "/last_accepted_at"),
+        tick => tick,
     }
 }
 

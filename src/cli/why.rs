@@ -80,7 +80,11 @@ fn tell_event(told: &mut String, account: &Value) -> std::fmt::Result {
     )?;
     let size = render::bytes(number(event, "/body_bytes"));
     let url = render::one_line(text(event, "/url"), 200);
-    writeln!(told, "  request   {} {url}  {size}", text(event, "/method"))?;
+    match text(event, "/method") {
+        // No request started it.
+        "" => writeln!(told, "  scheduled {}  {size}", time(event, "/occurred_at"))?,
+        method => writeln!(told, "  request   {method} {url}  {size}")?,
+    }
     writeln!(told, "  verified  {}", verification(account))?;
     writeln!(told, "  dedupe    {}", dedupe(&account["dedupe"]))?;
     if event["held"] == true {
@@ -112,6 +116,9 @@ fn verification(account: &Value) -> String {
                 }
             };
             format!("{} ({scheme}{covers})", paint(render::GREEN, "yes"))
+        }
+        "unsigned" if text(account, "/event/method").is_empty() => {
+            "nothing to verify: no request started it".to_owned()
         }
         "unsigned" => "nothing to verify: the provider signs nothing".to_owned(),
         _ => format!("no: {}", text(it, "/reason")),
@@ -196,6 +203,20 @@ mod tests {
 
     fn plain(account: &Value, only: Option<&str>) -> String {
         anstream::adapter::strip_str(&tell(account, only)).to_string()
+    }
+
+    #[test]
+    fn a_tick_is_told_by_its_time() {
+        let account = json!({
+            "event": {"id": "01K", "state": "done", "kind": "cron.tick", "trigger_id": "nightly", "method": "", "url": "",
+                      "body_bytes": 80, "received_at": "2026-11-23T14:00:00Z", "occurred_at": "2026-11-23T14:00:00Z"},
+            "verification": {"state": "unsigned"},
+            "dedupe": {"key": "2026-11-23T14:00:00Z", "duplicates": 0, "complete": true},
+            "routed_at": null, "functions": [],
+        });
+        let told = plain(&account, None);
+        assert!(told.contains("\n  scheduled 2026-11-2") && told.contains("no request started it"), "{told}");
+        assert!(!told.contains("request   "), "{told}");
     }
 
     #[test]

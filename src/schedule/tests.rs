@@ -1,4 +1,4 @@
-//! Expressions, their ticks, and what becomes of them where clocks are set.
+//! Expressions, and the arithmetic of ticks around the changes of summer time.
 
 use proptest::prelude::*;
 

@@ -7,6 +7,7 @@ mod support;
 mod admin;
 mod cli;
 mod config;
+mod cron;
 mod dead_letters;
 mod exec_guard;
 mod front_door;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use hookkeeper::catalog::{Confidence, Family, ProviderCatalog, ProviderEntry};
+use hookkeeper::catalog::{Confidence, Family, ProviderCatalog, ProviderEntry, TriggerKind};
 use hookkeeper::connector::SchemeFacts;
 
 use crate::providers::vectors;
@@ -83,7 +83,9 @@ fn table(catalog: &ProviderCatalog) -> String {
             writeln!(table, "| {} | {} |", family.in_words(), ids.join(" ")).unwrap();
         }
     }
-    let own = catalog.entries().filter(|entry| entry.confidence == Confidence::Own);
+    let own = catalog
+        .entries()
+        .filter(|entry| entry.confidence == Confidence::Own && entry.kinds.contains(&TriggerKind::Webhook));
     let own: Vec<String> = own.map(|entry| format!("`{}`", entry.id)).collect();
     writeln!(table, "\nWho is not there is described by a trigger's settings: {}.", own.join(", ")).unwrap();
     table

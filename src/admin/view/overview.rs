@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{View, shown, whole};
 use crate::admin::Problem;
-use crate::config::{Config, Function, Handler, Trigger, format_duration};
+use crate::config::{Config, Cron, Function, Handler, Trigger, format_duration};
 use crate::event::RunState;
 use crate::event_log::Condition;
 
@@ -67,16 +67,35 @@ impl View {
                 (name.clone(), json!(list.iter().map(ToString::to_string).collect::<Vec<_>>()))
             })
             .collect();
-        json!({
+        let path = Some(&trigger.path).filter(|path| !path.is_empty());
+        let base = config.server.public_url.as_ref();
+        let mut item = json!({
             "id": trigger.id,
             "provider": trigger.provider,
-            "kind": "webhook",
-            "path": trigger.path,
-            "url": config.server.public_url.as_ref().map(|base| format!("{base}{}", trigger.path)),
+            "kind": trigger.kind.as_str(),
+            "path": path,
+            "url": path.zip(base).map(|(path, base)| format!("{base}{path}")),
             "state": if state.paused { "paused" } else { "active" },
             "armed_until": armed_until,
             "secrets": names,
             "dedupe_window": format_duration(trigger.dedupe_window),
+        });
+        if let Some(cron) = trigger.cron() {
+            item["cron"] = self.cron_item(trigger, cron);
+        }
+        item
+    }
+
+    fn cron_item(&self, trigger: &Trigger, cron: &Cron) -> Value {
+        let schedule = &cron.schedule;
+        let state = self.log.state().schedule(&trigger.id).unwrap_or_default();
+        json!({
+            "schedule": schedule.expression(),
+            "timezone": schedule.zone(),
+            "catchup": cron.catchup.as_str(),
+            "next_tick": schedule.next(self.clock.now()),
+            "last_tick": state.last_tick,
+            "missed": state.missed,
         })
     }
 

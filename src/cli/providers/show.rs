@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::page::Page;
-use crate::catalog::{Handshake, NetworkKeys, ProviderEntry, SecretSpec, Signature, words};
+use crate::catalog::{Handshake, NetworkKeys, ProviderEntry, SecretSpec, Signature, TriggerKind, words};
 use crate::cli::render::{self, out};
 use crate::cli::{ConfigFile, settings};
 use crate::config::{Config, Scope, format_duration};
@@ -67,6 +67,9 @@ fn told(entry: &Arc<ProviderEntry>, config: &Config) -> String {
 
 fn set_up(page: &mut Page, entry: &ProviderEntry, config: &Config) {
     page.part("Set up");
+    if is_scheduled(entry) {
+        return set_up_schedule(page, entry, config);
+    }
     let base = config.server.public_url.as_deref();
     let triggers: Vec<_> = config.triggers.iter().filter(|trigger| trigger.provider == entry.id).collect();
     for trigger in &triggers {
@@ -97,6 +100,30 @@ fn set_up(page: &mut Page, entry: &ProviderEntry, config: &Config) {
     }
     page.gap();
     page.verbatim(&example(entry));
+}
+
+/// Tells whether no request starts the provider's events.
+fn is_scheduled(entry: &ProviderEntry) -> bool {
+    !entry.kinds.contains(&TriggerKind::Webhook)
+}
+
+fn set_up_schedule(page: &mut Page, entry: &ProviderEntry, config: &Config) {
+    for trigger in config.triggers.iter().filter(|trigger| trigger.provider == entry.id) {
+        if let Some(cron) = trigger.cron() {
+            page.line(
+                "trigger",
+                &format!("{}: {}, catchup {}", trigger.id, cron.schedule, cron.catchup.as_str()),
+            );
+        }
+    }
+    page.line("schedule", "minute, hour, day of the month, month, day of the week; six fields begin with the second; or a word such as @hourly");
+    page.line("timezone", "an IANA name, UTC unless set");
+    page.line("catchup", "what becomes of ticks that were missed: skip (unless set), latest or all");
+    page.gap();
+    page.verbatim(&format!(
+        "[[triggers]]\nid = \"nightly\"\nprovider = \"{}\"\nkind = \"cron\"\nschedule = \"0 3 * * *\"\ntimezone = \"Europe/Zurich\"\n",
+        entry.id
+    ));
 }
 
 /// Writes a trigger to copy.
@@ -135,6 +162,9 @@ fn variable(spec: &SecretSpec) -> String {
 fn proof(page: &mut Page, entry: &Arc<ProviderEntry>) {
     page.part("Proof");
     let Some(signature) = &entry.signature else {
+        if is_scheduled(entry) {
+            return page.line("none", "no request starts these events: there is nothing to forge");
+        }
         page.line(
             "none",
             "whoever knows the URL can send what they like: keep the path secret, and treat \
@@ -367,6 +397,9 @@ fn events(page: &mut Page, entry: &ProviderEntry) {
 fn answer(page: &mut Page, entry: &ProviderEntry) {
     let ack = &entry.ack;
     page.part("Answer");
+    if is_scheduled(entry) {
+        return page.line("none", "nobody waits for one");
+    }
     let body = match ack.body.as_str() {
         "" => "an empty body".to_owned(),
         body => format!("{body:?}"),

@@ -1,4 +1,4 @@
-//! Ticks of schedules: once each, over restarts, downtime and set clocks.
+//! Cron triggers on a clock that jumps: ticks, restarts, downtime, changes of summer time.
 
 use std::sync::Arc;
 
