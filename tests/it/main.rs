@@ -20,5 +20,6 @@ mod real_input;
 mod round_trip;
 mod sdk;
 mod serve;
+mod strictness;
 mod tidy;
 mod verify;
