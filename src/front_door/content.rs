@@ -74,6 +74,8 @@ fn parse_trace_id(traceparent: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -85,5 +87,14 @@ mod tests {
         }
         assert_ne!(new_trace_id(), new_trace_id());
         assert_eq!(new_trace_id().len(), 32);
+    }
+
+    proptest! {
+        #[test]
+        fn a_trace_id_is_always_one(traceparent in prop_oneof![".{0,80}", "[0-9a-f]{2}-[0-9a-f]{32}(-.{0,20})?"]) {
+            if let Some(id) = parse_trace_id(&traceparent) {
+                prop_assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{}", id);
+            }
+        }
     }
 }

@@ -286,3 +286,74 @@ async fn a_large_batch_names_its_first_events_and_their_number() {
     let (named, count) = send_batch(&house, &body).await;
     assert_eq!((named.len(), count.as_deref()), (100, Some("300")));
 }
+
+/// A signed push whose body arrives in chunks of the given size; without `declared`, nobody says beforehand how
+/// long it is.
+fn push_in_chunks(body: &Bytes, signed: &[u8], chunk_bytes: usize, declared: bool) -> actix_http::Request {
+    let entry = ProviderCatalog::built_in().get("github").unwrap().clone();
+    let signer = Signer::new(&entry, &TriggerSettings::of_secrets([Secret::new(SECRET)])).unwrap().unwrap();
+    let (url, now) = ("/hooks/github", Clock::system().now());
+    let request = SignRequest {
+        method: "POST",
+        url,
+        headers: &[],
+        body: signed,
+        now,
+        delivery_id: "",
+        kind: Some("push"),
+    };
+    let mut sent = test::TestRequest::post().uri(url);
+    for header in signer.sign(request).unwrap().headers {
+        sent = sent.insert_header(header);
+    }
+    if declared {
+        sent = sent.insert_header((CONTENT_LENGTH, body.len()));
+    }
+    let chunks: Vec<_> = body.chunks(chunk_bytes).map(|chunk| Ok(body.slice_ref(chunk))).collect();
+    let payload: actix_http::BoxedPayloadStream = Box::pin(futures_util::stream::iter(chunks));
+    sent.to_request().replace_payload(actix_http::Payload::Stream { payload }).0
+}
+
+/// The way of a body through memory and the one through a file must not differ in anything that is seen.
+#[test]
+fn however_a_body_arrives_it_has_one_verdict_and_is_stored_as_it_is() {
+    use proptest::prelude::*;
+    let lengths = prop_oneof![
+        0..64_usize,
+        crate::event_log::INLINE_BODY_BYTES_MAX - 2..crate::event_log::INLINE_BODY_BYTES_MAX + 3,
+        0..900_000_usize,
+    ];
+    let cases = (lengths, prop_oneof![Just(7_usize), Just(65_536), Just(usize::MAX), 1_000..200_000_usize]);
+    let cases = (cases, any::<bool>(), proptest::option::of(any::<proptest::sample::Index>()));
+    let system = actix::System::new();
+    let house = system.block_on(async { house(vec![trigger("github", &[SECRET])]) });
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
+    let result = runner.run(&cases, |((length, chunk_bytes), declared, changed)| {
+        let original: Vec<u8> = (0..length).map(|n| (n * n % 251) as u8).collect();
+        let mut arrived = original.clone();
+        let changed = changed.filter(|_| length > 0);
+        if let Some(at) = &changed {
+            arrived[at.index(length)] ^= 0x20;
+        }
+        let arrived = Bytes::from(arrived);
+        // Seven bytes at a time only where that are not too many times.
+        let chunk_bytes = chunk_bytes.max(length / 2_000 + 1);
+        system.block_on(async {
+            let service = house.service().await;
+            let request = push_in_chunks(&arrived, &original, chunk_bytes, declared);
+            let answer = test::call_service(&service, request).await;
+            if changed.is_some() {
+                prop_assert_eq!(answer.status(), 401);
+                return Ok(());
+            }
+            prop_assert_eq!(answer.status(), 200);
+            let event = house.stored(&answer).await;
+            prop_assert_eq!(&event.content.kind, "push");
+            let is_large = length > crate::event_log::INLINE_BODY_BYTES_MAX;
+            prop_assert_eq!(matches!(event.content.body, Body::Spooled(_)), is_large);
+            prop_assert_eq!(house.log.body(&event).unwrap(), arrived);
+            Ok(())
+        })
+    });
+    result.unwrap();
+}

@@ -233,6 +233,9 @@ pub(super) fn sender(peer: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
 
     fn rejected() -> Rejected {
@@ -313,5 +316,18 @@ mod tests {
         };
         assert_eq!(Request::copy(&raw, 5).body.unwrap(), raw.body);
         assert_eq!(Request::copy(&raw, 4).body, None);
+    }
+
+    proptest! {
+        /// What stands in a file may be anything, under a key of anybody's.
+        #[test]
+        fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in any::<Index>()) {
+            let garbage = [&[FORMAT], &bytes[..]].concat();
+            let id = HeldId::after(None, Timestamp::UNIX_EPOCH);
+            let _ = (Request::decode(&garbage), decode_head(id, 0, &garbage));
+            let head = encode_head(&rejected());
+            let short = &head[..cut.index(head.len())];
+            prop_assert_eq!(decode_head(id, 0, short), None);
+        }
     }
 }

@@ -78,6 +78,8 @@ fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TYPE: &[u8] = b"multipart/form-data; boundary=\"x y\"";
@@ -107,5 +109,18 @@ mod tests {
         }
         assert!(fields(b"text/plain", b"--x y\r\n\r\n").is_empty());
         assert!(fields(b"multipart/form-data", b"--\r\n").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn fields_that_are_written_are_read_back(
+            written in prop::collection::vec(("[a-z]{1,8}", "[^-]{0,40}"), 1..8), preamble in "[^-]{0,20}"
+        ) {
+            let part = |(name, value): &(String, String)| {
+                format!("\r\n--x y\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}")
+            };
+            let body = format!("{preamble}{}\r\n--x y--\r\n", written.iter().map(part).collect::<String>());
+            prop_assert_eq!(fields(TYPE, body.as_bytes()), written);
+        }
     }
 }

@@ -23,5 +23,6 @@ mod round_trip;
 mod sdk;
 mod send_all;
 mod serve;
+mod strictness;
 mod tidy;
 mod verify;
