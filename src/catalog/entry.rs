@@ -144,6 +144,8 @@ pub enum TriggerKind {
     Webhook,
     /// The clock comes to a time of a schedule.
     Cron,
+    /// By asking the provider what is new, again and again.
+    Poll,
 }
 
 impl TriggerKind {
@@ -152,6 +154,7 @@ impl TriggerKind {
         match self {
             TriggerKind::Webhook => "webhook",
             TriggerKind::Cron => "cron",
+            TriggerKind::Poll => "poll",
         }
     }
 }

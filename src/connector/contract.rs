@@ -1,11 +1,14 @@
 //! The types that a connector is written against.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{BatchPart, BuildError, FetchedKey, TriggerSettings};
+use super::client::{ConnectorClient, NoMethods};
+use super::{BatchPart, BuildError, ConnectorCtx, FetchedKey, KeyRequest, TriggerSettings};
 use crate::catalog::TriggerKind;
 use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp, TriggerId};
 
@@ -97,13 +100,33 @@ pub trait Connector: Send + Sync {
     /// Returns the kinds of triggers that can be activated.
     fn kinds(&self) -> &[TriggerKind];
 
-    /// Activates these bindings and no others. Where it fails, or is dropped before its end, what was
-    /// active stays so.
+    /// Is called once, before anything else, with what the connector may use of the world. By default it
+    /// needs nothing.
     ///
     /// # Errors
     ///
-    /// If a binding cannot be activated.
+    /// If the connector cannot work; it is built and called again after a pause.
+    async fn init(&mut self, _ctx: ConnectorCtx) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    /// Activates these bindings and no others; called again whenever they change. Where it fails, or is
+    /// dropped before its end, what was active stays so.
+    ///
+    /// # Errors
+    ///
+    /// If a binding cannot be activated; it is tried again after a pause that grows.
     async fn activate(&self, bindings: &[TriggerBinding]) -> Result<ActivationHandle, ConnectorError>;
+
+    /// Ends what the connector began, within `deadline`; what is not finished then is dropped. Requests
+    /// that are under way have been answered. By default there is nothing to end.
+    async fn shutdown(&self, _deadline: Duration) {}
+
+    /// Returns which published keys a request must be judged with; they are handed in with
+    /// [`InboundCtx::keys`]. By default none.
+    fn wanted_keys(&self, _raw: &RawInbound, _ctx: InboundCtx<'_>) -> Vec<KeyRequest> {
+        Vec::new()
+    }
 
     /// Says what a request is: verifies it over its raw bytes and normalizes it. Runs on the worker
     /// that holds the request, so it must not wait; what it needs of the world is in `ctx`.
@@ -118,8 +141,66 @@ pub trait Connector: Send + Sync {
         ctx: InboundCtx<'_>,
     ) -> Result<NormalizeResult, ConnectorError>;
 
+    /// Asks the provider what is new on a poll trigger since the cursor. The events are stored before the
+    /// cursor is: what was not stored is asked for again, so each event needs a dedupe key.
+    ///
+    /// # Errors
+    ///
+    /// If the provider cannot be asked; it is asked again after a pause that grows. By default, always:
+    /// a connector without [`TriggerKind::Poll`] is never asked.
+    async fn poll_tick(&self, ctx: PollCtx<'_>) -> Result<Polled, ConnectorError> {
+        Err(ConnectorError::Inactive(ctx.trigger_id.clone()))
+    }
+
     /// Returns the schema of the payloads.
     fn payload_schema(&self) -> ProviderPayloadSchema;
+
+    /// Returns what calls the provider's API. By default there are no methods.
+    fn client(&self) -> Arc<dyn ConnectorClient> {
+        Arc::new(NoMethods)
+    }
+}
+
+/// What a poll trigger is asked with.
+#[derive(Debug, Clone, Copy)]
+pub struct PollCtx<'a> {
+    /// The trigger.
+    pub trigger_id: &'a TriggerId,
+    /// The present.
+    pub now: Timestamp,
+    /// Where the last answer left off; nothing at the very first time.
+    pub cursor: Option<&'a str>,
+}
+
+/// What a poll brought.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Polled {
+    /// What is new, oldest first; at most [`POLLED_EVENTS_MAX`].
+    pub events: Vec<PolledEvent>,
+    /// Where to go on from, up to [`CURSOR_BYTES_MAX`] bytes; nothing leaves the cursor where it was.
+    pub cursor: Option<String>,
+    /// Whether there is more right now: then the next poll is made at once.
+    pub more: bool,
+}
+
+/// Most events of one poll; a connector that has more says so with [`Polled::more`].
+pub const POLLED_EVENTS_MAX: usize = 1_000;
+/// Most bytes of a cursor. It is written to the log with each poll that moves it.
+pub const CURSOR_BYTES_MAX: usize = 4_096;
+
+/// One event that a poll brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolledEvent {
+    /// What happened, such as `issue.created`.
+    pub kind: String,
+    /// The identity of what happened: the same whenever it is seen.
+    pub dedupe_key: String,
+    /// When it happened, as the provider says.
+    pub occurred_at: Option<Timestamp>,
+    /// The event as the provider wrote it.
+    pub body: Bytes,
+    /// The body's content type, such as `application/json`.
+    pub content_type: String,
 }
 
 /// What a request is judged with, beside itself.

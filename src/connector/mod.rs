@@ -6,8 +6,10 @@
 
 mod batch;
 mod catalog_connector;
+mod client;
 mod contract;
 mod credentials;
+mod ctx;
 mod explain;
 mod hmac_signed;
 mod keys;
@@ -19,11 +21,14 @@ mod verifier;
 
 pub use batch::BatchPart;
 pub use catalog_connector::CatalogConnector;
+pub use client::{CALL_TIMEOUT, CallOptions, ClientError, ConnectorClient, NoMethods};
 pub use contract::{
-    ActivationHandle, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
-    ProviderPayloadSchema, RawInbound, Rejection, Reply, TriggerBinding,
+    ActivationHandle, CURSOR_BYTES_MAX, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
+    POLLED_EVENTS_MAX, PollCtx, Polled, PolledEvent, ProviderPayloadSchema, RawInbound, Rejection, Reply,
+    TriggerBinding,
 };
 pub use credentials::Credentials;
+pub use ctx::{ConnectorCtx, ConnectorLog};
 pub use explain::{Cause, explain};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub(crate) use keys::allowed_host;

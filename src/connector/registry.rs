@@ -7,7 +7,7 @@ use super::{CatalogConnector, Connector};
 use crate::catalog::ProviderCatalog;
 use crate::event::ProviderId;
 
-type Factory = Arc<dyn Fn() -> Arc<dyn Connector> + Send + Sync>;
+type Factory = Arc<dyn Fn() -> Box<dyn Connector> + Send + Sync>;
 
 /// Builds connectors: the interpreter for whatever the catalogue lists, and others by registration.
 ///
@@ -25,18 +25,18 @@ impl ConnectorRegistry {
     }
 
     /// Registers the factory of a connector; it takes the interpreter's place for its provider.
-    pub fn register(&mut self, factory: impl Fn() -> Arc<dyn Connector> + Send + Sync + 'static) {
+    pub fn register(&mut self, factory: impl Fn() -> Box<dyn Connector> + Send + Sync + 'static) {
         let id = factory().provider_id().clone();
         self.registered.insert(id, Arc::new(factory));
     }
 
-    /// Builds the connector of a provider, with nothing active.
-    pub fn build(&self, provider: &ProviderId) -> Option<Arc<dyn Connector>> {
+    /// Builds the connector of a provider, not yet initialized and with nothing active.
+    pub fn build(&self, provider: &ProviderId) -> Option<Box<dyn Connector>> {
         if let Some(factory) = self.registered.get(provider) {
             return Some(factory());
         }
         let entry = self.catalog.get(provider.as_str())?;
-        Some(Arc::new(CatalogConnector::new(entry.clone())))
+        Some(Box::new(CatalogConnector::new(entry.clone())))
     }
 
     /// Returns the catalogue behind the registry.
@@ -94,8 +94,8 @@ mod tests {
         };
         assert_eq!(schema(&registry, "github").as_deref(), Some("GitHubEventPayload"));
         assert_eq!(schema(&registry, "acme"), None);
-        registry.register(|| Arc::new(Mine(provider("github"))));
-        registry.register(|| Arc::new(Mine(provider("acme"))));
+        registry.register(|| Box::new(Mine(provider("github"))));
+        registry.register(|| Box::new(Mine(provider("acme"))));
         assert_eq!(schema(&registry, "github").as_deref(), Some("Mine"));
         assert_eq!(schema(&registry, "acme").as_deref(), Some("Mine"));
     }
