@@ -24,6 +24,7 @@ mod send;
 mod serve;
 mod settings;
 mod source;
+mod target;
 mod test_key;
 mod triggers;
 mod verify;
