@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use self::wire::{Wire, find};
 use super::render::{self, BOLD, RED, note, out};
-use super::send::{Signed, Target, Wanted, fresh_id, sample};
+use super::target::{Signed, Target, Wanted, fresh_id, sample};
 use super::{ConfigFile, Told, Usage};
 use crate::catalog::Sample;
 use crate::clock::Clock;

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::Reach;
+use super::arguments::{self, Filter as _};
 use super::render::{self, BOLD, Cell, DIM, Table, number, out, text, time};
-use super::source::{Paging, Source, items};
+use super::source::{NOTHING, Paging, Source, items};
 use crate::admin::Query;
 use crate::event::EventId;
 
@@ -57,18 +58,17 @@ struct Search {
     text: Option<String>,
 }
 
-impl Search {
+impl arguments::Filter for Search {
     fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
-        let mut pairs = self.filter.pairs().to_vec();
+        let mut pairs = self.filter.pairs();
         pairs.push(("text", self.text.clone()));
         pairs
     }
 }
 
-impl Filter {
-    /// Returns the filter as parameters of the admin API.
-    pub(super) fn pairs(&self) -> [(&'static str, Option<String>); 6] {
-        [
+impl arguments::Filter for Filter {
+    fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+        vec![
             ("trigger", self.trigger.clone()),
             ("provider", self.provider.clone()),
             ("kind", self.kind.clone()),
@@ -142,13 +142,9 @@ impl Events {
 impl List {
     async fn run(self) -> anyhow::Result<()> {
         let source = Source::open(&self.reach).await?;
-        let listing = source.listing("events", Query::of(self.search.pairs()), &self.paging).await?;
-        Source::print(
-            &listing,
-            &self.paging,
-            Table::new(["ID", "RECEIVED", "TRIGGER", "KIND", "STATE", "SIZE"]),
-            row,
-        )
+        let listing = source.listing("events", self.search.query(), &self.paging).await?;
+        let table = Table::new(["ID", "RECEIVED", "TRIGGER", "KIND", "STATE", "SIZE"]);
+        Source::print(&listing, self.paging.json, table, row, NOTHING)
     }
 }
 
@@ -240,7 +236,7 @@ impl Tail {
         let mut after = newest.map_or_else(|| "0.0".to_owned(), |id| id.position().to_string());
         render::note(format_args!("{DIM}following; stop with Ctrl-C{DIM:#}"));
         loop {
-            let mut query = Query::of(self.search.pairs());
+            let mut query = self.search.query();
             query.set("after", &after);
             query.set("wait", "20s");
             let page = source.get("events", &query).await?;

@@ -1,84 +1,53 @@
 //! `functions`: what runs on events.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::Reach;
-use super::render::{self, BOLD, Cell, Table, note, number, text};
-use super::source::{Source, items, post};
-use crate::admin::Query;
+use super::arguments::{All, One, is_in_state};
+use super::render::{self, BOLD, Cell, Table, number, text};
 use crate::event::FunctionId;
 
 /// `functions`.
 #[derive(Subcommand)]
 pub(super) enum Functions {
     /// List functions with their state and the sums of their runs
-    List(List),
+    List(All),
     /// Start nothing new until resumed
-    Pause(Change),
+    Pause(One<FunctionId>),
     /// Go on with what is due
-    Resume(Change),
-}
-
-/// `functions list`.
-#[derive(Args)]
-pub(super) struct List {
-    /// Print {"items": […], "next_cursor": null}
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
-}
-
-/// A change of one function.
-#[derive(Args)]
-pub(super) struct Change {
-    /// The function's id
-    id: FunctionId,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
+    Resume(One<FunctionId>),
 }
 
 impl Functions {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Functions::List(command) => command.run().await,
-            Functions::Pause(command) => command.run("pause").await,
-            Functions::Resume(command) => command.run("resume").await,
+            Functions::List(all) => list(all).await,
+            Functions::Pause(function) => {
+                function.change("functions", "pause", &json!({}), is_in_state).await
+            }
+            Functions::Resume(function) => {
+                function.change("functions", "resume", &json!({}), is_in_state).await
+            }
         }
     }
 }
 
-impl List {
-    async fn run(self) -> anyhow::Result<()> {
-        let listing = Source::open(&self.reach).await?.get("functions", &Query::default()).await?;
-        if self.json {
-            return render::json(&listing);
-        }
-        let mut table =
-            Table::new(["ID", "ON", "HANDLER", "STATE", "PENDING", "RUNNING", "SUCCEEDED", "DEAD"]);
-        for function in items(&listing) {
-            let on: Vec<_> =
-                function["on"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            table.row([
-                Cell::styled(BOLD, text(function, "/id")),
-                if on.is_empty() { "all".into() } else { on.join(", ").into() },
-                handler(function).into(),
-                state(function),
-                (number(function, "/runs/pending") + number(function, "/runs/waiting")).into(),
-                number(function, "/runs/running").into(),
-                number(function, "/runs/succeeded").into(),
-                number(function, "/runs/dead").into(),
-            ]);
-        }
-        if table.is_empty() {
-            note("no function is configured");
-        }
-        table.print()
-    }
+async fn list(all: All) -> anyhow::Result<()> {
+    let table = Table::new(["ID", "ON", "HANDLER", "STATE", "PENDING", "RUNNING", "SUCCEEDED", "DEAD"]);
+    let row = |function: &Value| {
+        let on: Vec<_> = function["on"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        vec![
+            Cell::styled(BOLD, text(function, "/id")),
+            if on.is_empty() { "all".into() } else { on.join(", ").into() },
+            handler(function).into(),
+            state(function),
+            (number(function, "/runs/pending") + number(function, "/runs/waiting")).into(),
+            number(function, "/runs/running").into(),
+            number(function, "/runs/succeeded").into(),
+            number(function, "/runs/dead").into(),
+        ]
+    };
+    all.print("functions", table, row, "no function is configured").await
 }
 
 fn handler(function: &Value) -> String {
@@ -96,17 +65,5 @@ fn state(function: &Value) -> Cell {
             Cell::styled(render::RED, format_args!("broken, next probe {until}"))
         }
         state => Cell::state(state),
-    }
-}
-
-impl Change {
-    async fn run(self, action: &str) -> anyhow::Result<()> {
-        let client = Source::server(&self.reach).await?;
-        let function = post(&client, &format!("functions/{}/{action}", self.id), &json!({})).await?;
-        if self.json {
-            return render::json(&function);
-        }
-        note(format_args!("{} is {}", self.id, text(&function, "/state")));
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Reach;
 use super::render::{self, BOLD, DIM, note, out, text};
-use super::source::{Paging, Source, items};
+use super::source::{NOTHING, Paging, Source, items};
 use crate::admin::Query;
 
 /// `log`.
@@ -67,7 +67,7 @@ impl Read {
             writeln!(out, "{}", line(item))?;
         }
         if items(&listing).is_empty() {
-            note("nothing found");
+            note(NOTHING);
         }
         if let Some(cursor) = listing["next_cursor"].as_str() {
             note(format_args!("{DIM}more: --cursor {cursor}{DIM:#}"));

@@ -3,6 +3,7 @@
 //! Data goes to stdout, all else to stderr. Commands that list things get the same JSON items from a
 //! running server's admin API and from a stopped server's folder (`source`), and only render them.
 
+mod arguments;
 mod bench;
 mod check;
 mod client;
@@ -24,6 +25,7 @@ mod send;
 mod serve;
 mod settings;
 mod source;
+mod target;
 mod test_key;
 mod triggers;
 mod verify;

@@ -3,12 +3,12 @@
 use std::io::Write as _;
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::arguments::{self, Change, Filter as _, One};
 use super::render::{self, BOLD, Cell, DIM, GREEN, RED, Table, YELLOW, note, number, out, paint, text, time};
-use super::source::{Paging, Source, post};
-use super::{Reach, Told, Usage};
+use super::source::{NOTHING, Paging, Source, post};
+use super::{Reach, Told};
 use crate::admin::Query;
 use crate::quarantine::HeldId;
 
@@ -18,7 +18,7 @@ pub(super) enum Quarantine {
     /// List refused deliveries, newest first
     List(List),
     /// Show one refused delivery, and why it probably was refused
-    Show(Show),
+    Show(One<HeldId>),
     /// Verify refused deliveries again, as of their arrival, and take them in
     Release(Release),
     /// Forget refused deliveries
@@ -42,19 +42,14 @@ pub(super) struct Filter {
     until: Option<String>,
 }
 
-impl Filter {
-    /// Returns the filter as parameters of the admin API.
-    fn pairs(&self) -> [(&'static str, Option<String>); 4] {
-        [
+impl arguments::Filter for Filter {
+    fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+        vec![
             ("trigger", self.trigger.clone()),
             ("reason", self.reason.clone()),
             ("since", self.since.clone()),
             ("until", self.until.clone()),
         ]
-    }
-
-    fn query(&self) -> Query {
-        Query::of(self.pairs())
     }
 }
 
@@ -73,36 +68,6 @@ pub(super) struct List {
     reach: Reach,
 }
 
-/// `quarantine show`.
-#[derive(Args)]
-pub(super) struct Show {
-    /// The delivery's id
-    id: HeldId,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
-}
-
-/// Which deliveries a change is about.
-#[derive(Args)]
-pub(super) struct Which {
-    /// Ids of deliveries
-    #[arg(value_name = "ID", conflicts_with_all = ["all", "trigger", "reason", "since", "until"])]
-    ids: Vec<HeldId>,
-    #[command(flatten)]
-    filter: Filter,
-    /// All of them
-    #[arg(long)]
-    all: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
-}
-
 /// `quarantine release`.
 #[derive(Args)]
 #[command(after_help = "\
@@ -113,7 +78,7 @@ Examples:
   hookkeeper quarantine release --trigger github --since 1d")]
 pub(super) struct Release {
     #[command(flatten)]
-    which: Which,
+    change: Change<HeldId, Filter>,
 }
 
 /// `quarantine purge`.
@@ -124,16 +89,16 @@ Examples:
   hookkeeper quarantine purge --all")]
 pub(super) struct Purge {
     #[command(flatten)]
-    which: Which,
+    change: Change<HeldId, Filter>,
 }
 
 impl Quarantine {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
             Quarantine::List(command) => command.run().await,
-            Quarantine::Show(command) => command.run().await,
-            Quarantine::Release(command) => command.which.release().await,
-            Quarantine::Purge(command) => command.which.purge().await,
+            Quarantine::Show(held) => show(&held).await,
+            Quarantine::Release(command) => release(command.change).await,
+            Quarantine::Purge(command) => command.change.purge("quarantine", "deliveries").await,
         }
     }
 }
@@ -143,7 +108,7 @@ impl List {
         let source = Source::open(&self.reach).await?;
         let listing = source.listing("quarantine", self.filter.query(), &self.paging).await?;
         let table = Table::new(["ID", "RECEIVED", "TRIGGER", "FROM", "REASON", "NEAR MISS", "SIZE"]);
-        Source::print(&listing, &self.paging, table, |held| {
+        let row = |held: &Value| {
             vec![
                 Cell::styled(BOLD, text(held, "/id")),
                 time(held, "/received_at").into(),
@@ -153,35 +118,33 @@ impl List {
                 if held["near_miss"] == true { Cell::styled(YELLOW, "yes") } else { "no".into() },
                 render::bytes(number(held, "/body_bytes")).into(),
             ]
-        })
+        };
+        Source::print(&listing, self.paging.json, table, row, NOTHING)
     }
 }
 
-impl Show {
-    async fn run(self) -> anyhow::Result<()> {
-        let source = Source::open(&self.reach).await?;
-        let held = source.get(&format!("quarantine/{}", self.id), &Query::default()).await?;
-        if self.json {
-            return render::json(&held);
-        }
-        let mut out = out();
-        writeln!(out, "{BOLD}{}{BOLD:#}  {}", self.id, paint(RED, text(&held, "/reason")))?;
-        let mut line =
-            |name: &str, value: &str| writeln!(out, "  {name:<10}{}", render::one_line(value, 2_000));
-        line("trigger", &format!("{} ({})", text(&held, "/trigger_id"), text(&held, "/provider")))?;
-        line("received", &format!("{} from {}", time(&held, "/received_at"), text(&held, "/peer")))?;
-        line("refused", text(&held, "/hint"))?;
-        line("signs", &signs(&held))?;
-        line("now", &outlook(&held))?;
-        let size = render::bytes(number(&held, "/body_bytes"));
-        let (method, url) = (text(&held, "/request/method"), text(&held, "/request/url"));
-        line("request", &format!("{method} {url} ({size})"))?;
-        for header in held["request"]["headers"].as_array().into_iter().flatten() {
-            let (name, value) = (text(header, "/0"), render::one_line(text(header, "/1"), 2_000));
-            writeln!(out, "    {DIM}{}:{DIM:#} {value}", render::one_line(name, 200))?;
-        }
-        Ok(())
+async fn show(One { id, json, reach }: &One<HeldId>) -> anyhow::Result<()> {
+    let source = Source::open(reach).await?;
+    let held = source.get(&format!("quarantine/{id}"), &Query::default()).await?;
+    if *json {
+        return render::json(&held);
     }
+    let mut out = out();
+    writeln!(out, "{BOLD}{id}{BOLD:#}  {}", paint(RED, text(&held, "/reason")))?;
+    let mut line = |name: &str, value: &str| writeln!(out, "  {name:<10}{}", render::one_line(value, 2_000));
+    line("trigger", &format!("{} ({})", text(&held, "/trigger_id"), text(&held, "/provider")))?;
+    line("received", &format!("{} from {}", time(&held, "/received_at"), text(&held, "/peer")))?;
+    line("refused", text(&held, "/hint"))?;
+    line("signs", &signs(&held))?;
+    line("now", &outlook(&held))?;
+    let size = render::bytes(number(&held, "/body_bytes"));
+    let (method, url) = (text(&held, "/request/method"), text(&held, "/request/url"));
+    line("request", &format!("{method} {url} ({size})"))?;
+    for header in held["request"]["headers"].as_array().into_iter().flatten() {
+        let (name, value) = (text(header, "/0"), render::one_line(text(header, "/1"), 2_000));
+        writeln!(out, "    {DIM}{}:{DIM:#} {value}", render::one_line(name, 200))?;
+    }
+    Ok(())
 }
 
 /// Tells what speaks for a delivery.
@@ -206,79 +169,36 @@ fn outlook(held: &Value) -> String {
     }
 }
 
-impl Which {
-    fn check(&self) -> anyhow::Result<()> {
-        if self.ids.is_empty() && !self.all && self.filter.query() == Query::default() {
-            return Err(Usage("name deliveries, a filter such as --trigger, or --all".to_owned()).into());
+async fn release(change: Change<HeldId, Filter>) -> anyhow::Result<()> {
+    change.chosen.check()?;
+    let client = Source::server(&change.reach).await?;
+    if let [id] = change.chosen.ids.as_slice() {
+        let done = post(&client, &format!("quarantine/{id}/release"), &json!({})).await?;
+        if change.json {
+            return render::json(&done);
         }
-        Ok(())
+        for event in done["events"].as_array().into_iter().flatten() {
+            let was_there = if event["duplicate"] == true { ", which was there already" } else { "" };
+            note(format_args!("{id} became event {}{was_there}", text(event, "/id")));
+        }
+        return Ok(());
     }
-
-    async fn release(self) -> anyhow::Result<()> {
-        self.check()?;
-        let client = Source::server(&self.reach).await?;
-        if let [id] = self.ids.as_slice() {
-            let done = post(&client, &format!("quarantine/{id}/release"), &json!({})).await?;
-            if self.json {
-                return render::json(&done);
-            }
-            for event in done["events"].as_array().into_iter().flatten() {
-                let was_there = if event["duplicate"] == true { ", which was there already" } else { "" };
-                note(format_args!("{id} became event {}{was_there}", text(event, "/id")));
-            }
-            return Ok(());
+    let done = if change.chosen.ids.is_empty() {
+        post(&client, "quarantine/release", &change.chosen.body()).await?
+    } else {
+        let mut sum = Sum::default();
+        for id in &change.chosen.ids {
+            sum.count(*id, post(&client, &format!("quarantine/{id}/release"), &json!({})).await);
         }
-        let done = if self.ids.is_empty() {
-            post(&client, "quarantine/release", &self.body()).await?
-        } else {
-            let mut sum = Sum::default();
-            for id in &self.ids {
-                sum.count(*id, post(&client, &format!("quarantine/{id}/release"), &json!({})).await);
-            }
-            sum.to_json()
-        };
-        if self.json {
-            render::json(&done)?;
-        } else {
-            tell(&done);
-        }
-        // What stays in quarantine is a failure for a script, as it is for one id.
-        if number(&done, "/failed") > 0 { Err(Told(1).into()) } else { Ok(()) }
+        sum.to_json()
+    };
+    if change.json {
+        render::json(&done)?;
+    } else {
+        tell(&done);
     }
-
-    fn body(&self) -> Value {
-        let mut body = json!({"all": self.all});
-        for (name, value) in self.filter.pairs() {
-            if let Some(value) = value {
-                body[name] = json!(value);
-            }
-        }
-        body
-    }
-
-    async fn purge(self) -> anyhow::Result<()> {
-        self.check()?;
-        let client = Source::server(&self.reach).await?;
-        let mut purged = 0;
-        if self.ids.is_empty() {
-            let mut query = self.filter.query();
-            if self.all {
-                query.set("all", "true");
-            }
-            let done = client.change(Method::DELETE, "quarantine", &query, &json!({})).await?;
-            purged += number(&done, "/purged");
-        }
-        for id in &self.ids {
-            let path = format!("quarantine/{id}");
-            client.change(Method::DELETE, &path, &Query::default(), &json!({})).await?;
-            purged += 1;
-        }
-        if self.json {
-            return render::json(&json!({"purged": purged}));
-        }
-        note(format_args!("{purged} deliveries purged"));
-        Ok(())
-    }
+    // What stays in quarantine is a failure for a script, as it is for one id.
+    if number(&done, "/failed") > 0 { Err(Told(1).into()) } else { Ok(()) }
 }
 
 /// What became of several releases, as the admin API tells it of a filter's.

@@ -6,11 +6,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::arguments::{Chosen, Filter as _};
 use super::client::Client;
 use super::events::Filter;
 use super::render::{self, BOLD, note, number, text};
 use super::source::{Source, post};
-use super::{Reach, Told, Usage};
+use super::{Reach, Told};
 use crate::admin::Query;
 use crate::event::EventId;
 
@@ -28,14 +29,8 @@ Examples:
 
 A replay is always a new run, never taken for a duplicate, and signed afresh.")]
 pub(super) struct Replay {
-    /// Ids of events
-    #[arg(value_name = "EVENT")]
-    ids: Vec<EventId>,
     #[command(flatten)]
-    filter: Filter,
-    /// Every event there is
-    #[arg(long)]
-    all: bool,
+    chosen: Chosen<EventId, Filter>,
     /// Only for this function; repeat it for several [default: every function that wants the event]
     #[arg(long = "function", value_name = "ID")]
     functions: Vec<String>,
@@ -57,22 +52,14 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let has_filter = self.filter.pairs().iter().any(|(_, value)| value.is_some());
-        if self.ids.is_empty() != (has_filter || self.all) {
-            let wrong = if self.ids.is_empty() {
-                "name events, or a filter such as --trigger and --since, or --all"
-            } else {
-                "name events or a filter, not both"
-            };
-            return Err(Usage(wrong.to_owned()).into());
-        }
+        self.chosen.check()?;
         let client = Source::server(&self.reach).await?;
-        if self.ids.is_empty() { self.many(&client).await } else { self.some(&client).await }
+        if self.chosen.ids.is_empty() { self.many(&client).await } else { self.some(&client).await }
     }
 
     async fn some(&self, client: &Client) -> anyhow::Result<()> {
         let mut runs = Vec::new();
-        for id in &self.ids {
+        for id in &self.chosen.ids {
             let body = json!({"functions": self.functions, "force": self.force, "dry_run": self.dry_run});
             let mut done = post(client, &format!("events/{id}/replay"), &body).await?;
             if let Value::Array(found) = done["runs"].take() {
@@ -97,18 +84,12 @@ impl Replay {
             "functions": self.functions,
             "force": self.force,
             "dry_run": self.dry_run,
-            "all": self.all,
+            "all": self.chosen.all,
+            "filter": self.chosen.filter.fields(),
         });
         if let Some(rate) = self.rate {
             body["rate"] = json!(rate);
         }
-        let mut filter = serde_json::Map::new();
-        for (name, value) in self.filter.pairs() {
-            if let Some(value) = value {
-                filter.insert(name.to_owned(), json!(value));
-            }
-        }
-        body["filter"] = Value::Object(filter);
         let mut replay = post(client, "replays", &body).await?;
         let id = text(&replay, "/id").to_owned();
         let bar = self.bar();

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Reach;
-use super::render::{self, BOLD, Cell, DIM, Table, note, number, out, text, time};
-use super::source::{Paging, Source, post};
+use super::arguments::{Filter, One, is_in_state};
+use super::render::{self, BOLD, Cell, DIM, Table, number, out, text, time};
+use super::source::{NOTHING, Paging, Source};
 use crate::admin::Query;
 use crate::event::RunId;
 
@@ -17,11 +18,11 @@ pub(super) enum Runs {
     /// List runs, those of the newest events first
     List(List),
     /// Show one run with its attempts and result
-    Show(Show),
+    Show(One<RunId>),
     /// End a run that is not finished
-    Cancel(Change),
+    Cancel(One<RunId>),
     /// Make a run due now, with its attempts counted anew
-    Retry(Change),
+    Retry(One<RunId>),
 }
 
 /// `runs list`.
@@ -59,59 +60,24 @@ pub(super) struct RunFilter {
     until: Option<String>,
 }
 
-impl RunFilter {
-    /// Returns the filter as fields of the admin API.
-    pub(super) fn pairs(&self) -> [(&'static str, Option<String>); 4] {
-        [
+impl Filter for RunFilter {
+    fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+        vec![
             ("function", self.function.clone()),
             ("trigger", self.trigger.clone()),
             ("since", self.since.clone()),
             ("until", self.until.clone()),
         ]
     }
-
-    /// Returns the filter as parameters of the admin API.
-    pub(super) fn query(&self) -> Query {
-        Query::of(self.pairs())
-    }
-
-    /// Tells whether the filter asks for nothing in particular.
-    pub(super) fn is_empty(&self) -> bool {
-        self.query() == Query::default()
-    }
-}
-
-/// `runs show`.
-#[derive(Args)]
-pub(super) struct Show {
-    /// The run's id
-    id: RunId,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
-}
-
-/// A change of one run.
-#[derive(Args)]
-pub(super) struct Change {
-    /// The run's id
-    id: RunId,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
 }
 
 impl Runs {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
             Runs::List(command) => command.run().await,
-            Runs::Show(command) => show(&command.id, command.json, &command.reach).await,
-            Runs::Cancel(command) => command.run("cancel").await,
-            Runs::Retry(command) => command.run("retry").await,
+            Runs::Show(run) => show(&run).await,
+            Runs::Cancel(run) => run.change("runs", "cancel", &json!({}), is_in_state).await,
+            Runs::Retry(run) => run.change("runs", "retry", &json!({}), is_in_state).await,
         }
     }
 }
@@ -131,7 +97,7 @@ impl List {
 /// Prints a listing of runs.
 pub(super) fn print(listing: &Value, paging: &Paging) -> anyhow::Result<()> {
     let table = Table::new(["ID", "CREATED", "KIND", "STATE", "ATTEMPTS", "WHY OR WHEN"]);
-    Source::print(listing, paging, table, |run| {
+    let row = |run: &Value| {
         vec![
             Cell::styled(BOLD, text(run, "/id")),
             time(run, "/created_at").into(),
@@ -140,7 +106,8 @@ pub(super) fn print(listing: &Value, paging: &Paging) -> anyhow::Result<()> {
             number(run, "/attempts").into(),
             outlook(run).into(),
         ]
-    })
+    };
+    Source::print(listing, paging.json, table, row, NOTHING)
 }
 
 /// Says why a run is in its state, or when it goes on.
@@ -155,10 +122,10 @@ pub(super) fn outlook(run: &Value) -> String {
 }
 
 /// Shows one run.
-pub(super) async fn show(id: &RunId, json: bool, reach: &Reach) -> anyhow::Result<()> {
+pub(super) async fn show(One { id, json, reach }: &One<RunId>) -> anyhow::Result<()> {
     let source = Source::open(reach).await?;
     let run = source.get(&format!("runs/{id}"), &Query::default()).await?;
-    if json {
+    if *json {
         return render::json(&run);
     }
     let mut out = out();
@@ -202,16 +169,4 @@ pub(super) fn attempt_line(attempt: &Value) -> String {
     };
     let took = render::micros(number(attempt, "/duration_us"));
     format!("attempt {:<3} {at}  {took}{status}{note}", number(attempt, "/attempt"))
-}
-
-impl Change {
-    async fn run(self, action: &str) -> anyhow::Result<()> {
-        let client = Source::server(&self.reach).await?;
-        let run = post(&client, &format!("runs/{}/{action}", self.id), &json!({})).await?;
-        if self.json {
-            return render::json(&run);
-        }
-        note(format_args!("{} is {}", self.id, text(&run, "/state")));
-        Ok(())
-    }
 }

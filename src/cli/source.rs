@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::render::{self, Table, note};
+use super::render::{self, Cell, Table, note};
 use super::settings::{self, Settings};
 use super::{Reach, Usage};
 use crate::admin::{LIMIT_MAX, Problem, Query, View};
@@ -142,21 +142,22 @@ impl Source {
         }
     }
 
-    /// Prints a listing: as JSON, or as a table with one row for each item.
+    /// Prints a listing: as JSON, or as a table with one row for each item, and `nothing` in place of no rows.
     pub(super) fn print(
         listing: &Value,
-        paging: &Paging,
+        json: bool,
         mut table: Table,
-        row: impl Fn(&Value) -> Vec<render::Cell>,
+        row: impl Fn(&Value) -> Vec<Cell>,
+        nothing: &str,
     ) -> anyhow::Result<()> {
-        if paging.json {
+        if json {
             return render::json(listing);
         }
         for item in items(listing) {
             table.row(row(item));
         }
         if table.is_empty() {
-            note("nothing found");
+            note(nothing);
         }
         table.print()?;
         if let Some(cursor) = listing["next_cursor"].as_str() {
@@ -170,6 +171,9 @@ impl Source {
 pub(super) fn items(listing: &Value) -> &[Value] {
     listing["items"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
+
+/// What is said of a listing that found nothing.
+pub(super) const NOTHING: &str = "nothing found";
 
 /// Asks a server to change something, without parameters.
 pub(super) async fn post(client: &Client, path: &str, body: &Value) -> anyhow::Result<Value> {

@@ -3,45 +3,21 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Reach;
-use super::render::{self, BOLD, Cell, Table, note, text, time};
-use super::source::{Source, items, post};
-use crate::admin::Query;
+use super::arguments::{All, One, is_in_state};
+use super::render::{self, BOLD, Cell, Table, text, time};
 use crate::event::TriggerId;
 
 /// `triggers`.
 #[derive(Subcommand)]
 pub(super) enum Triggers {
     /// List triggers with their state
-    List(List),
+    List(All),
     /// Take deliveries, but hold them: no run starts until the trigger is resumed
-    Pause(Change),
+    Pause(One<TriggerId>),
     /// Start what was held, and runs from now on
-    Resume(Change),
+    Resume(One<TriggerId>),
     /// Let a handshake teach the trigger its secret
     Arm(Arm),
-}
-
-/// A listing that is never long.
-#[derive(Args)]
-pub(super) struct List {
-    /// Print {"items": […], "next_cursor": null}
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
-}
-
-/// A change of one trigger.
-#[derive(Args)]
-pub(super) struct Change {
-    /// The trigger's id
-    id: TriggerId,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    reach: Reach,
 }
 
 /// `triggers arm`.
@@ -51,7 +27,7 @@ Providers such as Notion send their secret in an unsigned handshake. It is taken
 armed; the first one wins. See it with `hookkeeper secrets reveal <trigger>/signing_secret`.")]
 pub(super) struct Arm {
     #[command(flatten)]
-    change: Change,
+    trigger: One<TriggerId>,
     /// For how long
     #[arg(long = "for", value_name = "DURATION", default_value = "10m")]
     duration: String,
@@ -60,49 +36,33 @@ pub(super) struct Arm {
 impl Triggers {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Triggers::List(command) => command.run().await,
-            Triggers::Pause(command) => command.run("pause", json!({})).await,
-            Triggers::Resume(command) => command.run("resume", json!({})).await,
-            Triggers::Arm(command) => command.change.run("arm", json!({"for": command.duration})).await,
+            Triggers::List(all) => list(all).await,
+            Triggers::Pause(trigger) => trigger.change("triggers", "pause", &json!({}), told).await,
+            Triggers::Resume(trigger) => trigger.change("triggers", "resume", &json!({}), told).await,
+            Triggers::Arm(Arm { trigger, duration }) => {
+                trigger.change("triggers", "arm", &json!({"for": duration}), told).await
+            }
         }
     }
 }
 
-impl List {
-    async fn run(self) -> anyhow::Result<()> {
-        let listing = Source::open(&self.reach).await?.get("triggers", &Query::default()).await?;
-        if self.json {
-            return render::json(&listing);
-        }
-        let mut table = Table::new([
-            "ID",
-            "PROVIDER",
-            "WHEN",
-            "STATE",
-            "ACCEPTED",
-            "DUPLICATE",
-            "REFUSED",
-            "LAST",
-            "NEXT",
-        ]);
-        for trigger in items(&listing) {
-            table.row([
-                Cell::styled(BOLD, text(trigger, "/id")),
-                text(trigger, "/provider").into(),
-                when(trigger).into(),
-                state(trigger),
-                count(trigger, "accepted"),
-                count(trigger, "duplicates"),
-                count(trigger, "rejected"),
-                last(trigger).into(),
-                time(trigger, "/cron/next_tick").into(),
-            ]);
-        }
-        if table.is_empty() {
-            note("no trigger is configured");
-        }
-        table.print()
-    }
+async fn list(all: All) -> anyhow::Result<()> {
+    let table =
+        Table::new(["ID", "PROVIDER", "WHEN", "STATE", "ACCEPTED", "DUPLICATE", "REFUSED", "LAST", "NEXT"]);
+    let row = |trigger: &Value| {
+        vec![
+            Cell::styled(BOLD, text(trigger, "/id")),
+            text(trigger, "/provider").into(),
+            when(trigger).into(),
+            state(trigger),
+            count(trigger, "accepted"),
+            count(trigger, "duplicates"),
+            count(trigger, "rejected"),
+            last(trigger).into(),
+            time(trigger, "/cron/next_tick").into(),
+        ]
+    };
+    all.print("triggers", table, row, "no trigger is configured").await
 }
 
 /// Returns what sets a trigger off: its path, or its schedule.
@@ -135,17 +95,10 @@ fn state(trigger: &Value) -> Cell {
     }
 }
 
-impl Change {
-    async fn run(self, action: &str, body: Value) -> anyhow::Result<()> {
-        let client = Source::server(&self.reach).await?;
-        let trigger = post(&client, &format!("triggers/{}/{action}", self.id), &body).await?;
-        if self.json {
-            return render::json(&trigger);
-        }
-        match time(&trigger, "/armed_until").as_str() {
-            "" => note(format_args!("{} is {}", self.id, text(&trigger, "/state"))),
-            until => note(format_args!("{} is armed until {until}", self.id)),
-        }
-        Ok(())
+/// Tells what a change made of a trigger, to stand behind its id.
+fn told(trigger: &Value) -> String {
+    match time(trigger, "/armed_until").as_str() {
+        "" => is_in_state(trigger),
+        until => format!("is armed until {until}"),
     }
 }

@@ -11,6 +11,7 @@ mod contract;
 mod credentials;
 mod ctx;
 mod explain;
+mod facts;
 mod hmac_signed;
 mod keys;
 mod plan;
@@ -30,6 +31,7 @@ pub use contract::{
 pub use credentials::Credentials;
 pub use ctx::{ConnectorCtx, ConnectorLog};
 pub use explain::{Cause, explain};
+pub use facts::{SchemeFacts, check_entry};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub(crate) use keys::allowed_host;
 pub use keys::{FetchedKey, KeyRequest};
@@ -38,8 +40,7 @@ pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
 pub use signer::{SignError, SignRequest, Signer, private_scheme};
 pub use verifier::{
-    DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, SchemeFacts, TriggerSettings, UNKNOWN_KIND,
-    Verifier, check_entry,
+    DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier,
 };
 
 pub use crate::catalog::TriggerKind;

@@ -361,57 +361,6 @@ fn reject(reason: RejectReason, hint: String) -> NormalizeResult {
     NormalizeResult::Reject(Rejection { reason, hint })
 }
 
-/// Checks that an entry's texts mean something, for entries that no trigger uses yet.
-///
-/// # Errors
-///
-/// If a location, template, pipe or syntax of it cannot be read.
-pub fn check_entry(entry: &Arc<ProviderEntry>) -> Result<(), BuildError> {
-    plan_of_any(entry).map(drop)
-}
-
-/// What an entry, with a trigger's settings, means for the trigger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SchemeFacts {
-    /// Whether the proof covers the body; none where there is no proof.
-    pub covers_body: Option<bool>,
-    /// Whether `server.public_url` must be known.
-    pub needs_public_url: bool,
-}
-
-impl SchemeFacts {
-    /// Compiles an entry with a trigger's settings.
-    ///
-    /// # Errors
-    ///
-    /// If a setting is missing, unknown, or makes no sense.
-    pub fn of(entry: &Arc<ProviderEntry>, settings: &BTreeMap<String, String>) -> Result<Self, BuildError> {
-        Plan::new(entry, settings).map(|plan| Self::of_plan(&plan))
-    }
-
-    /// Compiles an entry whose settings are not known yet.
-    ///
-    /// # Errors
-    ///
-    /// As for [`check_entry`].
-    pub fn of_any(entry: &Arc<ProviderEntry>) -> Result<Self, BuildError> {
-        plan_of_any(entry).map(|plan| Self::of_plan(&plan))
-    }
-
-    fn of_plan(plan: &Plan) -> Self {
-        let mut forms = plan.forms.iter();
-        let covers_body = plan.main_form().map(|_| forms.all(|form| form.scheme.covers_body()));
-        Self { covers_body, needs_public_url: plan.needs_public_url() }
-    }
-}
-
-fn plan_of_any(entry: &Arc<ProviderEntry>) -> Result<Plan, BuildError> {
-    // What the entry leaves open is filled with a header's name, which every place for a name takes.
-    let open = entry.settings.iter().filter(|setting| setting.default.is_none());
-    let settings = open.map(|setting| (setting.name.clone(), "X-Any".to_owned())).collect();
-    Plan::new(entry, &settings)
-}
-
 /// A kind is shown, matched and logged: it has a bounded length and no control characters.
 fn tidy_kind(mut kind: String) -> String {
     if kind.contains(char::is_control) {
@@ -555,18 +504,6 @@ mod tests {
         for (token, armed) in [("secret_abc", false), ("\\u0000\\u0000", true), (" ", true)] {
             assert_eq!(outcome(learn(token, armed)), Err(RejectReason::MissingHeader), "{token}");
         }
-    }
-
-    #[test]
-    fn every_entry_compiles() {
-        for entry in ProviderCatalog::built_in().entries() {
-            check_entry(entry).unwrap();
-        }
-        let broken = "like = \"github\"\n[signature]\ncontent = \"{nope}\"";
-        let text = format!("id = \"acme\"\n{broken}");
-        let catalog = ProviderCatalog::with_user_entries(&[text]).unwrap();
-        let error = check_entry(catalog.get("acme").unwrap()).unwrap_err().to_string();
-        assert!(error.contains("acme") && error.contains("{nope}"), "{error}");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! `HOOKKEEPER_BLESS=1 cargo test --lib event_log::format_tests` writes them anew. That is for a form that
 //! was never released; a released one keeps its file, and a new form gets one of its own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::codec::{EventHead, decode_record, encode_record, event_head};
+use super::codec::{DecodeError, EventHead, decode_record, encode_record, event_head};
 use super::frame::{Compressor, FrameBuilder};
 use super::record::{
     Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Duplicate, Missed, NewRun, Next, Routed,
@@ -17,7 +18,7 @@ use super::record::{
 };
 use super::*;
 use crate::event::{
-    Body, CRON_TICK, EventState, Origin, RejectReason, RunId, RunState, SignatureStatus, SpooledBody,
+    Batch, Body, CRON_TICK, EventState, Origin, RejectReason, RunId, RunState, SignatureStatus, SpooledBody,
     Timestamp,
 };
 
@@ -171,6 +172,49 @@ fn records_of_schedules() -> Vec<Record> {
     ]
 }
 
+/// Events that are parts of their delivery.
+fn records_of_batches() -> Vec<Record> {
+    let part = |index, body: &'static [u8], tail: &'static [u8]| {
+        let verified = SignatureStatus::Verified { covers_body: true };
+        let Record::Event(event) = event(Body::Inline(Bytes::from_static(body)), verified) else {
+            unreachable!()
+        };
+        let lead = Bytes::from_static(if index == 0 { b"[" } else { b",\n " });
+        let batch = Batch { index, count: 300, lead, tail: Bytes::from_static(tail) };
+        let content = EventContent { batch: Some(Box::new(batch)), ..event.content };
+        Record::Event(StoredEvent { content, ..event })
+    };
+    vec![part(0, b"{\"a\":1}", b""), part(299, b"\xff", b" ]\n")]
+}
+
+/// Every origin and every outcome of verification that an event may have.
+fn records_of_events() -> Vec<Record> {
+    let failed = |reason| SignatureStatus::Failed { reason };
+    let with = |origin, signature_status| {
+        let Record::Event(event) = event(Body::Inline(Bytes::new()), signature_status) else {
+            unreachable!()
+        };
+        let content = EventContent { origin, held: false, dedupe_key: None, ..event.content };
+        Record::Event(StoredEvent { content, ..event })
+    };
+    vec![
+        with(Origin::Backfill, SignatureStatus::Verified { covers_body: false }),
+        with(Origin::Quarantine, failed(RejectReason::MissingHeader)),
+        with(Origin::Live, failed(RejectReason::InvalidHeader)),
+        with(Origin::Live, failed(RejectReason::InvalidSignature)),
+    ]
+}
+
+/// The expected files, and what they say.
+fn expected_files() -> [(&'static str, Vec<Record>); 4] {
+    [
+        ("records-1.hex", records()),
+        ("records-of-schedules-1.hex", records_of_schedules()),
+        ("records-of-batches-1.hex", records_of_batches()),
+        ("records-of-events-1.hex", records_of_events()),
+    ]
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -181,8 +225,18 @@ fn unhex(text: &str) -> Vec<u8> {
 
 #[test]
 fn records_of_version_1_are_read_and_written_as_expected() {
-    check_records("records-1.hex", records());
-    check_records("records-of-schedules-1.hex", records_of_schedules());
+    for (file, records) in expected_files() {
+        check_records(file, records);
+    }
+}
+
+#[test]
+fn every_tag_that_is_read_stands_in_an_expected_file() {
+    let lines = expected_files().map(|(file, _)| fs::read_to_string(data(file)).unwrap()).concat();
+    let expected: BTreeSet<u8> = lines.lines().map(|line| unhex(line)[0]).collect();
+    let version = unhex(lines.lines().next().unwrap())[1];
+    let is_read = |tag: &u8| decode_record(&[*tag, version]) != Err(DecodeError::UnknownTag(*tag));
+    assert_eq!((0..=u8::MAX).filter(is_read).collect::<BTreeSet<_>>(), expected);
 }
 
 fn check_records(file: &str, records: Vec<Record>) {
@@ -219,7 +273,7 @@ fn frame_of_version_1_is_read_as_expected() {
 
 #[test]
 fn damaged_records_are_refused_or_read_as_another_without_panic() {
-    for record in records().into_iter().chain(records_of_schedules()) {
+    for record in expected_files().into_iter().flat_map(|(_, records)| records) {
         let bytes = encode_record(&record);
         for length in 0..bytes.len() {
             let _ = decode_record(&bytes[..length]);

@@ -1,5 +1,7 @@
 //! Behaviour of the log as a whole.
 
+mod start;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

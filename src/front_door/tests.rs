@@ -1,5 +1,7 @@
 //! The front door with providers and log behind it, in one process: what a panicking actor costs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use actix::Arbiter;
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::{App, test, web};
@@ -10,7 +12,7 @@ use crate::catalog::ProviderCatalog;
 use crate::config::{Dedupe, Trigger, TriggerKind};
 use crate::connector::{SignRequest, Signer, TriggerSettings};
 use crate::event::EventId;
-use crate::event_log::Options;
+use crate::event_log::{MemoryLog, Options};
 use crate::provider::{Change, Counters, Deps, Fixed};
 use crate::quarantine;
 use crate::secrets::{Secret, Vault};
@@ -48,6 +50,10 @@ fn trigger(provider: &str, secrets: &[&str]) -> Trigger {
 fn house(triggers: Vec<Trigger>) -> House {
     let folder = TempDir::new().unwrap();
     let log = Log::open(Options::new(folder.path())).unwrap();
+    house_on(folder, log, Duration::from_secs(10), triggers)
+}
+
+fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Trigger>) -> House {
     let vault = Arc::new(Vault::new(folder.path()));
     let outbound = Arc::new(crate::outbound::Client::new(&Default::default()).unwrap());
     let start = |trigger: Trigger| {
@@ -58,7 +64,7 @@ fn house(triggers: Vec<Trigger>) -> House {
             dedupe_window: trigger.dedupe_window,
             ack: None,
             body_limit: 1_000_000,
-            ack_deadline: Duration::from_secs(10),
+            ack_deadline,
             bucket: None,
             credentials: Default::default(),
             schema: entry.event.schema.clone(),
@@ -151,6 +157,43 @@ async fn a_panicking_actor_refuses_no_request_of_any_provider() {
     assert!(crashes >= 2, "the actor panicked in the middle of the traffic");
     house.rebuilt("github", crashes).await;
     assert_eq!(house.provider("notion").rebuilds(), 0);
+}
+
+#[actix::test]
+async fn who_finds_the_queue_full_waits_for_most_of_the_ack_deadline_and_is_asked_to_come_again() {
+    static IS_STUCK: AtomicBool = AtomicBool::new(true);
+    let store = MemoryLog::new();
+    let folder = TempDir::new().unwrap();
+    let options = Options::new(folder.path());
+    // Half of the least queue, which one trigger gets, holds one event.
+    let options = Options { store: Some(Arc::new(store.clone())), queue_bytes_max: 0, ..options };
+    let ack_deadline = Duration::from_millis(200);
+    let log = Log::open(options).unwrap();
+    let house = house_on(folder, log, ack_deadline, vec![trigger("github", &[SECRET])]);
+    let service = house.service().await;
+    store.interrupt(Some(|| {
+        while IS_STUCK.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    }));
+    let first = test::call_service(&service, signed("github", SECRET, 1));
+    let second = async {
+        while house.log.health().queue_bytes == 0 {
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        let answer = test::call_service(&service, signed("github", SECRET, 2)).await;
+        IS_STUCK.store(false, Ordering::Relaxed);
+        (answer, begun.elapsed())
+    };
+    let (first, (second, waited)) = tokio::join!(first, second);
+    assert_eq!(first.status(), 200, "what was taken is answered once it is stored");
+    assert_eq!(second.status(), 503);
+    assert!(second.headers().contains_key("retry-after"));
+    assert_eq!(test::read_body(second).await, "{\"error\":\"overloaded\"}");
+    assert!(waited >= ack_deadline.mul_f64(DEADLINE_SHARE), "it waited {waited:?}");
+    let again = test::call_service(&service, signed("github", SECRET, 2)).await;
+    assert_eq!(again.status(), 200);
 }
 
 #[actix::test]

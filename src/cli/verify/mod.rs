@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::render::{self, GREEN, RED, YELLOW, note, out, paint};
-use super::send::given_secret;
+use super::target::given_secret;
 use super::{ConfigFile, Told, Usage, settings};
 use crate::admin::parse_time;
 use crate::catalog::ProviderCatalog;

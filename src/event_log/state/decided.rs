@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
+use super::keys;
 use super::overlay::{Overlay, after_prefix};
 use super::rows::{self, Run};
 use crate::event::{FunctionId, Position, RunId, RunState, Timestamp};
@@ -130,7 +131,7 @@ impl Decisions {
         if let Some(decided) = self.recent(|decided| decided.from < event && event <= decided.through) {
             return Ok(Some(decided));
         }
-        let (from, end) = (rows::routed_key(event), after_prefix(&rows::all_routed()));
+        let (from, end) = (keys::routed_key(event), after_prefix(&keys::all_routed()));
         let mut found = None;
         rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |_, value| {
             found = rows::decode_position(value);

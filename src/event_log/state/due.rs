@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::rows::DueKey;
+use super::keys::DueKey;
 use crate::event::Position;
 
 /// Most due runs of one function that are held in memory. Fewer mean more reads of the table under

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::decided::Decided;
+use super::keys;
 use super::overlay::after_prefix;
 use super::rows::{self, Run};
 use crate::event::{EventId, RunId};
@@ -14,7 +15,7 @@ impl Core {
     /// Returns all runs of an event, by function and generation.
     pub(super) fn runs_of(&self, event: EventId) -> Result<Vec<Run>, Error> {
         let mut runs = Vec::new();
-        self.scan_prefix(&rows::runs_of(event.position()), false, |key, value| {
+        self.scan_prefix(&keys::runs_of(event.position()), false, |key, value| {
             runs.push(Self::decode_run(key, value)?);
             Ok(ControlFlow::Continue(()))
         })?;
@@ -47,10 +48,10 @@ impl Core {
         cursor: Option<&RunId>,
         mut visit: impl FnMut(Run) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
-        let prefix = rows::all_dead();
-        let end = cursor.map_or_else(|| after_prefix(&prefix), rows::dead_key);
+        let prefix = keys::all_dead();
+        let end = cursor.map_or_else(|| after_prefix(&prefix), keys::dead_key);
         self.rows.scan(Bound::Included(&prefix), Bound::Excluded(&end), true, |key, _| {
-            let key = rows::run_key_of_dead(key);
+            let key = keys::run_key_of_dead(key);
             let missing = || Error::Failing("a dead run has no row; run doctor --rebuild".to_owned());
             let value = self.rows.get(&key)?.ok_or_else(missing)?;
             visit(Self::decode_run(&key, &value)?)
@@ -62,8 +63,8 @@ impl Core {
         cursor: Option<&RunId>,
         mut visit: impl FnMut(Run) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
-        let prefix = rows::all_runs();
-        let end = cursor.map_or_else(|| after_prefix(&prefix), rows::run_key);
+        let prefix = keys::all_runs();
+        let end = cursor.map_or_else(|| after_prefix(&prefix), keys::run_key);
         let mut decided = NewestFirst::before(self, cursor)?;
         let mut next = decided.next(&end)?;
         let mut is_ended = false;
@@ -102,9 +103,9 @@ struct NewestFirst<'a> {
 
 impl<'a> NewestFirst<'a> {
     fn before(core: &'a Core, cursor: Option<&RunId>) -> Result<Self, Error> {
-        let mut end = after_prefix(&rows::all_routed());
+        let mut end = after_prefix(&keys::all_routed());
         if let Some(cursor) = cursor {
-            let from = rows::routed_key(cursor.event.position());
+            let from = keys::routed_key(cursor.event.position());
             core.rows.scan(Bound::Included(&from), Bound::Excluded(&end.clone()), false, |key, _| {
                 end = key.to_vec();
                 end.push(0);
@@ -120,12 +121,12 @@ impl<'a> NewestFirst<'a> {
             while let Some(decided) = self.decided.as_ref().filter(|_| self.left > 0) {
                 self.left -= 1;
                 let new = &decided.runs()[self.left];
-                let key = rows::run_key(&new.id);
+                let key = keys::run_key(&new.id);
                 if key.as_slice() < end {
                     return Ok(Some((key, decided.begin(new))));
                 }
             }
-            let first = rows::all_routed();
+            let first = keys::all_routed();
             let mut found = None;
             let before = std::mem::take(&mut self.end);
             self.core.rows.scan(Bound::Included(&first), Bound::Excluded(&before), true, |key, value| {

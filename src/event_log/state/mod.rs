@@ -9,6 +9,7 @@ mod core;
 mod decided;
 mod due;
 mod follow;
+mod keys;
 mod listing;
 mod overlay;
 mod rows;
@@ -164,7 +165,7 @@ impl State {
     ///
     /// If the store cannot be read.
     pub fn routing(&self, event: EventId) -> Result<Option<Routing>, Error> {
-        let (from, end) = (rows::routed_key(event.position()), after_prefix(&rows::all_routed()));
+        let (from, end) = (keys::routed_key(event.position()), after_prefix(&keys::all_routed()));
         let mut found = None;
         self.0.core.lock().rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |_, value| {
             found = rows::decode_position(value);
@@ -281,10 +282,10 @@ impl State {
 
     /// Returns frames that hold lines of a topic, from `from` on, in order.
     pub(crate) fn frames_of_topic(&self, topic: &str, from: Seq, max: usize) -> Result<Vec<Seq>, Error> {
-        let (from, end) = (rows::topic_key(topic, from), after_prefix(&rows::frames_of_topic(topic)));
+        let (from, end) = (keys::topic_key(topic, from), after_prefix(&keys::frames_of_topic(topic)));
         let mut frames = Vec::new();
         self.0.core.lock().rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |key, _| {
-            frames.extend(rows::frame_of_topic_key(key));
+            frames.extend(keys::frame_of_topic_key(key));
             Ok(if frames.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         Ok(frames)
@@ -293,23 +294,23 @@ impl State {
     /// Returns the indexed topics that have lines.
     pub(crate) fn topics(&self) -> Result<Vec<String>, Error> {
         let core = self.0.core.lock();
-        let (mut from, end) = (rows::all_topics(), after_prefix(&rows::all_topics()));
+        let (mut from, end) = (keys::all_topics(), after_prefix(&keys::all_topics()));
         let mut topics = Vec::new();
         loop {
             let mut found: Option<String> = None;
             core.rows.scan(Bound::Included(&from), Bound::Excluded(&end), false, |key, _| {
-                found = rows::topic_of_key(key).map(str::to_owned);
+                found = keys::topic_of_key(key).map(str::to_owned);
                 Ok(ControlFlow::Break(()))
             })?;
             let Some(topic) = found else { return Ok(topics) };
-            from = after_prefix(&rows::frames_of_topic(&topic));
+            from = after_prefix(&keys::frames_of_topic(&topic));
             topics.push(topic);
         }
     }
 
     /// Tells whether a durable event refers to a spooled body.
     pub(crate) fn refers_to_body(&self, name: &str) -> Result<bool, Error> {
-        Ok(self.0.core.lock().rows.get(&rows::body_key(name))?.is_some())
+        Ok(self.0.core.lock().rows.get(&keys::body_key(name))?.is_some())
     }
 
     /// Why the fold goes no further, if so.
