@@ -208,6 +208,8 @@ fn placeholder(text: &str) -> String {
         "id" => "the delivery's id".to_owned(),
         "key_id" => "the key's id".to_owned(),
         "url" => "the registered URL with its query".to_owned(),
+        "url.with-port" => "the registered URL with its port and query".to_owned(),
+        "url.without-port" => "the registered URL with its query, without a port".to_owned(),
         "host" => "the registered host".to_owned(),
         "path" => "the path".to_owned(),
         "target" => "path and query".to_owned(),

@@ -14,7 +14,7 @@ use super::verifier::SECRETS_MAX;
 use crate::catalog::{KeyDocument, SIGNING_SECRET};
 use crate::event::Timestamp;
 use crate::secrets::Secret;
-use crate::signature::{Context, Filter, Key, KeyError, Named, PublicKey, Values};
+use crate::signature::{Context, Filter, Key, KeyError, Named, PublicKey, Template, Values};
 
 /// Most keys of one document that are looked at.
 const KEYS_MAX: usize = 64;
@@ -73,27 +73,39 @@ pub struct KeyRequest {
 }
 
 impl KeyRequest {
-    /// Says what to fetch, or nothing if the request lacks a value that the URL is made of.
+    /// Says what to fetch, or nothing if the request lacks a value that the URL is made of, or the trigger
+    /// one that the fetch takes.
     pub(super) fn new(source: &KeySource, values: &Values<'_>, key_id: Option<String>) -> Option<Self> {
-        let context = Context { key_id: key_id.as_deref().map(str::as_bytes), ..Context::of(values) };
-        let text =
-            |template: &crate::signature::Template| String::from_utf8(template.fill(&context).ok()?).ok();
-        let url = text(&source.url)?;
-        // A request that names a foreign place for the key is not the provider's.
-        allowed_host(&url, &source.hosts)?;
-        let headers: Option<Vec<_>> =
-            source.headers.iter().map(|(name, value)| Some((name.clone(), text(value)?))).collect();
-        Some(Self {
+        let named = Self::named(source, values, key_id)?;
+        let context = named.context(values);
+        let value = |template: &Template| String::from_utf8(template.fill(&context).ok()?).ok();
+        let headers = source.headers.iter().map(|(name, template)| Some((name.clone(), value(template)?)));
+        let headers = headers.collect::<Option<_>>()?;
+        let body = source.body.fill(&context).ok()?;
+        Some(Self { headers, body, ..named })
+    }
+
+    /// Says which key is meant, for whoever has it and need not fetch it.
+    pub(super) fn named(source: &KeySource, values: &Values<'_>, key_id: Option<String>) -> Option<Self> {
+        let mut named = Self {
             from: source.from,
-            url,
+            url: String::new(),
             hosts: source.hosts.clone(),
             method: source.method.clone(),
-            headers: headers?,
-            body: source.body.fill(&context).ok()?,
+            headers: Vec::new(),
+            body: Vec::new(),
             pointer: source.pointer.clone(),
             key_id,
             cache: source.cache,
-        })
+        };
+        named.url = String::from_utf8(source.url.fill(&named.context(values)).ok()?).ok()?;
+        // A request that names a foreign place for the key is not the provider's.
+        allowed_host(&named.url, &named.hosts)?;
+        Some(named)
+    }
+
+    fn context<'a>(&'a self, values: &'a Values<'a>) -> Context<'a> {
+        Context { key_id: self.key_id.as_deref().map(str::as_bytes), ..Context::of(values) }
     }
 
     /// Reads the keys out of an answer; nothing comes of one that holds none.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::keys::{self, FetchedKey, KeyRequest};
-use super::plan::{BuildError, Form, Handshake, Plan, list};
+use super::plan::{BuildError, Form, Handshake, KeySource, Plan, list};
 use super::{BatchPart, NormalizeResult, Normalized, RawInbound, Rejection, Reply};
 use crate::catalog::{ProviderEntry, SIGNING_SECRET};
 use crate::config::Dedupe;
@@ -175,6 +175,20 @@ impl Verifier {
     /// the network; the caller fetches them and hands them to [`normalize_inbound`](Self::normalize_inbound).
     /// A request whose proof does not have the provider's form asks for none.
     pub fn wanted_keys(&self, raw: &RawInbound) -> Option<KeyRequest> {
+        self.key_request(raw, KeyRequest::new)
+    }
+
+    /// Says which of the provider's public keys a request must be verified with, where they would come from
+    /// the network, for whoever has them: what only the fetch takes may be missing.
+    pub fn named_keys(&self, raw: &RawInbound) -> Option<KeyRequest> {
+        self.key_request(raw, KeyRequest::named)
+    }
+
+    fn key_request(
+        &self,
+        raw: &RawInbound,
+        request: impl FnOnce(&KeySource, &Values<'_>, Option<String>) -> Option<KeyRequest>,
+    ) -> Option<KeyRequest> {
         if self.plan.forms.iter().all(|form| form.keys.is_none()) {
             return None;
         }
@@ -186,7 +200,7 @@ impl Verifier {
         let form = &self.plan.forms[index];
         // Keys that the operator gave stand in place of the provider's.
         let source = form.keys.as_ref().filter(|_| self.keys[index].is_empty())?;
-        KeyRequest::new(source, &values, form.scheme.claimed_key_id(&values)?)
+        request(source, &values, form.scheme.claimed_key_id(&values)?)
     }
 
     /// Verifies a request and says what it is.

@@ -141,6 +141,10 @@ impl<'t> Token<'t> {
         if header.contains_key("crit") || header.contains_key("b64") {
             return None;
         }
+        // A time that is no number would be no limit.
+        if ["nbf", "exp"].iter().any(|name| claims.get(*name).is_some_and(|time| !time.is_number())) {
+            return None;
+        }
         Some(Self {
             input,
             alg: header.get("alg")?.as_str()?.to_owned(),
@@ -326,6 +330,16 @@ mod tests {
             &with(r#"{"alg":"HS256","crit":["x"]}"#),
             &with(r#"{"alg":"HS256","b64":false}"#),
             &with("[]"),
+            &format!(
+                "{}.{}.AAAA",
+                URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#),
+                URL_SAFE_NO_PAD.encode(r#"{"exp":"9"}"#)
+            ),
+            &format!(
+                "{}.{}.AAAA",
+                URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#),
+                URL_SAFE_NO_PAD.encode(r#"{"nbf":null}"#)
+            ),
             &format!("{}=.e30.AAAA", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#)),
         ] {
             assert!(Token::parse(bad.as_bytes()).is_none(), "{bad}");

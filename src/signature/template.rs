@@ -1,7 +1,7 @@
 //! Templates: text with placeholders that stand for parts of a request.
 //!
-//! `{body} {timestamp} {id} {key_id} {url} {host} {path} {target} {query} {query.sorted} {method}
-//! {form.sorted} {secret} {secret:name} {headers:X-Signed-Headers}` and any location, each with filters
+//! `{body} {timestamp} {id} {key_id} {url} {url.with-port} {url.without-port} {host} {path} {target} {query}
+//! {query.sorted} {method} {form.sorted} {secret} {secret:name} {headers:X-Signed-Headers}` and any location, each with filters
 //! behind it: `{header:X-Host|lower}`. What stands in brackets is left out as a whole when a value in it
 //! is absent or empty: `{header:X-GitHub-Event}[.{json:/action}]`. A brace or bracket that is meant
 //! literally is doubled.
@@ -42,6 +42,8 @@ enum Source {
     Id,
     KeyId,
     Url,
+    UrlWithPort,
+    UrlWithoutPort,
     Host,
     Path,
     Target,
@@ -54,6 +56,18 @@ enum Source {
     /// The headers that the header at the slot lists.
     Listed(Slot),
     At(Slot),
+}
+
+impl Source {
+    /// Tells whether it is the registered URL with its query, in one of its forms.
+    fn is_whole_url(&self) -> bool {
+        matches!(self, Source::Url | Source::UrlWithPort | Source::UrlWithoutPort)
+    }
+
+    /// Tells whether it is made of the URL that is registered at the provider.
+    fn is_registered(&self) -> bool {
+        self.is_whole_url() || *self == Source::Host
+    }
 }
 
 /// What a template is filled from.
@@ -88,6 +102,8 @@ impl<'a> Context<'a> {
             Source::Id => self.id.map(Cow::Borrowed),
             Source::KeyId => self.key_id.map(Cow::Borrowed),
             Source::Url => request.registered_url().map(owned),
+            Source::UrlWithPort => request.url_with_port().map(owned),
+            Source::UrlWithoutPort => request.url_without_port().map(owned),
             Source::Host => request.host().map(|host| Cow::Borrowed(host.as_bytes())),
             Source::Path => Some(Cow::Borrowed(request.path().as_bytes())),
             Source::Target => Some(Cow::Borrowed(request.url.as_bytes())),
@@ -126,7 +142,9 @@ impl<'a> Context<'a> {
             Source::Timestamp => "the timestamp".to_owned(),
             Source::Id => "the delivery's id".to_owned(),
             Source::KeyId => "the key's id".to_owned(),
-            Source::Url | Source::Host => "the public URL (set server.public_url)".to_owned(),
+            Source::Url | Source::UrlWithPort | Source::UrlWithoutPort | Source::Host => {
+                "the public URL (set server.public_url)".to_owned()
+            }
             Source::Path => "the path".to_owned(),
             Source::Target => "path and query".to_owned(),
             Source::Query | Source::SortedQuery => "the query".to_owned(),
@@ -229,8 +247,7 @@ impl Template {
 
     /// Tells whether the URL, or its path, is part of the template.
     pub fn covers_url(&self) -> bool {
-        self.sources()
-            .any(|source| matches!(source, Source::Url | Source::Host | Source::Path | Source::Target))
+        self.sources().any(|source| source.is_registered() || matches!(source, Source::Path | Source::Target))
     }
 
     /// Tells whether the delivery's id is part of the template.
@@ -241,13 +258,13 @@ impl Template {
     /// Tells whether the URL's query is part of the template.
     pub(super) fn covers_query(&self) -> bool {
         self.sources().any(|source| {
-            matches!(source, Source::Url | Source::Target | Source::Query | Source::SortedQuery)
+            source.is_whole_url() || matches!(source, Source::Target | Source::Query | Source::SortedQuery)
         })
     }
 
     /// Tells whether the template needs the URL under which the provider knows the trigger.
     pub fn needs_public_url(&self) -> bool {
-        self.sources().any(|source| matches!(source, Source::Url | Source::Host))
+        self.sources().any(Source::is_registered)
     }
 
     /// Tells whether the secret itself is part of the template.
@@ -393,6 +410,8 @@ mod tests {
         check("{id}.{timestamp}.{body}", "b", "id1.0017.b");
         check("{method} {path} {url}", "", "POST /hook https://example.com/hook?b=2&a=1");
         check("{host} {target} {query} {query.sorted}", "", "example.com /hook?b=2&a=1 b=2&a=1 a=1&b=2");
+        check("{url.with-port}", "", "https://example.com:443/hook?b=2&a=1");
+        check("{url.without-port}", "", "https://example.com/hook?b=2&a=1");
         check("{secret} {secret:token} {key_id}", "", "s3c t0k k1");
         check("{headers:X-Signed}", "", "x-event:pull_request;x-signed:X-Event, x-signed");
         check("{body|hmac-sha1|hex}", "x", "2a00e8e8343df86c4c188b263eeca331afa31548");

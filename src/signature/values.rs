@@ -37,6 +37,16 @@ pub enum Found<'a> {
     Conflict,
 }
 
+/// Finds where the port of an absolute URL begins, with its colon, and where it ends; both are the same place
+/// where there is none.
+fn port_of(url: &str) -> Option<(usize, usize)> {
+    let begin = url.find("://")? + 3;
+    let end = url[begin..].find(['/', '?']).map_or(url.len(), |at| begin + at);
+    // The colons within brackets are those of an address.
+    let brackets = url[begin..end].find(']').map_or(begin, |at| begin + at);
+    Some((url[brackets..end].find(':').map_or(end, |at| brackets + at), end))
+}
+
 impl<'a> Request<'a> {
     /// Returns the first value of a header of the given lower-case name, without the blanks around
     /// it, which HTTP does not count as part of the value.
@@ -70,6 +80,22 @@ impl<'a> Request<'a> {
     /// Returns the host of the registered URL, with its port where that has one.
     pub(super) fn host(&self) -> Option<&'a str> {
         self.public_url?.split_once("://")?.1.split('/').next()
+    }
+
+    /// Returns the registered URL with its port written out, that of its scheme where it has none.
+    pub(super) fn url_with_port(&self) -> Option<String> {
+        let url = self.registered_url()?;
+        let (host_end, _) = port_of(&url)?;
+        let port = if url.starts_with("http://") { ":80" } else { ":443" };
+        let has_port = url[host_end..].starts_with(':');
+        Some(if has_port { url } else { format!("{}{port}{}", &url[..host_end], &url[host_end..]) })
+    }
+
+    /// Returns the registered URL without a port.
+    pub(super) fn url_without_port(&self) -> Option<String> {
+        let url = self.registered_url()?;
+        let (host_end, port_end) = port_of(&url)?;
+        Some(format!("{}{}", &url[..host_end], &url[port_end..]))
     }
 
     /// Returns the query as sent, without its question mark.
@@ -386,6 +412,22 @@ mod tests {
         let mut fields = Fields::new(Some("payload".into()));
         let slot = fields.want(location.parse().unwrap());
         assert_eq!(Values::new(&fields, request).text(slot).as_deref(), expected, "{location}");
+    }
+
+    #[test]
+    fn a_registered_url_is_told_with_and_without_its_port() {
+        for (url, with, without) in [
+            ("https://a.example/x", "https://a.example:443/x", "https://a.example/x"),
+            ("http://a.example", "http://a.example:80", "http://a.example"),
+            ("https://a.example:8443/x:1", "https://a.example:8443/x:1", "https://a.example/x:1"),
+            ("https://[::1]/x", "https://[::1]:443/x", "https://[::1]/x"),
+            ("https://[::1]:8443/x", "https://[::1]:8443/x", "https://[::1]/x"),
+        ] {
+            let request = Request { public_url: Some(url), ..request("/x?a=b:1", &[], "") };
+            assert_eq!(request.url_with_port(), Some(format!("{with}?a=b:1")), "{url}");
+            assert_eq!(request.url_without_port(), Some(format!("{without}?a=b:1")), "{url}");
+        }
+        assert_eq!(request("/x", &[], "").url_with_port(), None);
     }
 
     #[test]

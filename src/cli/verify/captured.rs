@@ -15,10 +15,10 @@ use crate::admin::parse_time;
 use crate::catalog::{ProviderCatalog, ProviderEntry, SIGNING_SECRET};
 use crate::config::{nearest, parse_duration};
 use crate::connector::{
-    FetchedKey, Judging, NormalizeResult, Normalized, RawInbound, TriggerSettings, Verifier, explain,
-    private_scheme,
+    BuildError, FetchedKey, Judging, NormalizeResult, Normalized, RawInbound, Rejection, TriggerSettings,
+    Verifier, explain, private_scheme,
 };
-use crate::event::{Header, SignatureStatus, Timestamp};
+use crate::event::{Header, RejectReason, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
 use crate::signature::Unit;
 
@@ -122,7 +122,7 @@ impl Captured {
     ///
     /// # Errors
     ///
-    /// If the question itself makes no sense: an unknown provider, a secret of the wrong form.
+    /// If the question itself makes no sense: an unknown provider, a setting that is missing.
     pub(super) fn judge(mut self, catalog: &ProviderCatalog, now: Timestamp) -> Result<Judged, String> {
         let entry = catalog.get(&self.provider).ok_or_else(|| {
             let near = catalog.nearest(&self.provider).map(|near| format!("; did you mean {near}?"));
@@ -134,7 +134,16 @@ impl Captured {
         let are_unread = keys.is_empty() && !self.keys.is_empty();
         let armed = self.armed.unwrap_or(true);
         let trigger = self.trigger(entry)?;
-        let verifier = Verifier::new(entry, &trigger).map_err(|error| error.to_string())?;
+        let verifier = match Verifier::new(entry, &trigger) {
+            Ok(verifier) => verifier,
+            // The request makes sense; nothing can verify with such a secret.
+            Err(error @ BuildError::Secret { .. }) => {
+                let reason = RejectReason::InvalidSignature;
+                let rejection = NormalizeResult::Reject(Rejection { reason, hint: error.to_string() });
+                return Ok(Judged { covers_body: None, verdict: verdict(rejection) });
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         let raw = RawInbound {
             method: self.method.take().unwrap_or_else(|| "POST".to_owned()).to_ascii_uppercase(),
             url: split_url(self.url.as_deref().unwrap_or("/")).1,
@@ -143,7 +152,7 @@ impl Captured {
             received_at: at,
             peer: None,
         };
-        let wanted = verifier.wanted_keys(&raw);
+        let wanted = verifier.named_keys(&raw);
         if wanted.is_some() && are_unread {
             return Err("`keys` holds no public key: give PEM, a JWK, a key set, or base64".to_owned());
         }
@@ -175,8 +184,8 @@ impl Captured {
         if !main.is_empty() {
             secrets.entry(renamed(entry, SIGNING_SECRET.to_owned())).or_default().extend(main);
         }
-        if entry.secrets.is_empty() {
-            // There is nothing to verify with it.
+        if !is_secret(SIGNING_SECRET) {
+            // There is nothing to verify with it: the provider's public keys do that.
             secrets.remove(SIGNING_SECRET);
         }
         let takes_key = is_secret(SIGNING_SECRET) && matches!(private_scheme(entry, &settings), Ok(Some(_)));

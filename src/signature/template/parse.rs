@@ -76,6 +76,8 @@ impl Parser<'_, '_> {
             "id" => Source::Id,
             "key_id" => Source::KeyId,
             "url" => Source::Url,
+            "url.with-port" => Source::UrlWithPort,
+            "url.without-port" => Source::UrlWithoutPort,
             "host" => Source::Host,
             "path" => Source::Path,
             "target" => Source::Target,

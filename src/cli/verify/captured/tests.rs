@@ -112,8 +112,9 @@ fn public_keys_are_read_in_every_form() {
     }
     let unarmored: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
     let line = json!({"provider": "discord", "secret": unarmored, "headers": headers, "body": body});
-    let problem = judged(line).unwrap_err();
-    assert!(problem.ends_with("what was given is such a key, but written in base64"), "{problem}");
+    let verdict = judged(line).unwrap();
+    let hint = verdict["hint"].as_str().unwrap();
+    assert!(hint.ends_with("what was given is such a key, but written in base64"), "{hint}");
 }
 
 #[test]
@@ -131,6 +132,48 @@ fn one_key_or_set_needs_no_name() {
         let read: Vec<_> = keys.iter().flat_map(|(name, value)| FetchedKey::read(name, value)).collect();
         assert_eq!(read.len(), 1, "{given}");
         assert_eq!(key_texts(&keys), [jwk.to_string()], "{given}");
+    }
+}
+
+#[test]
+fn keys_that_are_given_need_no_secrets_to_fetch_them_with() {
+    use crate::connector::{SignRequest, Signer};
+    use crate::signature::PrivateKey;
+    let catalog = ProviderCatalog::built_in();
+    let entry = catalog.get("plaid").unwrap();
+    let scheme = private_scheme(entry, &BTreeMap::new()).unwrap().unwrap();
+    let key = PrivateKey::generate(scheme);
+    let pem = key.public_pem();
+    let signer = Signer::with_private_key(entry, &TriggerSettings::default(), key).unwrap().unwrap();
+    let now = "2026-11-23T14:00:00Z".parse().unwrap();
+    let body = r#"{"webhook_type":"ITEM","webhook_code":"ERROR"}"#;
+    let (method, url, headers) = ("POST", "/", &[][..]);
+    let request =
+        SignRequest { method, url, headers, body: body.as_bytes(), now, delivery_id: "d", kind: None };
+    let headers = signer.sign(request).unwrap().headers;
+    for secret in [Value::Null, json!("x")] {
+        let mut line = json!({"provider": "plaid", "headers": headers, "body": body, "secret": secret});
+        line["keys"] = json!({"key 1": pem});
+        assert_eq!(judged(line.clone()).unwrap()["kind"], "ITEM.ERROR");
+        line["keys"] = Value::Null;
+        assert_eq!(judged(line).unwrap()["state"], "rejected");
+    }
+    // What a foreign host has is not the provider's key, whoever gives it.
+    let line = json!({"provider": "aws-sns", "secret": "arn:aws:sns:us-east-1:1:a", "keys": {"x": pem},
+        "body": r#"{"SigningCertURL":"https://evil.example/x.pem","Signature":"AAAA","SignatureVersion":"2"}"#});
+    let verdict = judged(line).unwrap();
+    assert_eq!(verdict["hint"], "the request names no public key of the provider that may be fetched");
+}
+
+#[test]
+fn a_secret_that_cannot_serve_verifies_nothing() {
+    for secret in ["", " ", "\0\0"] {
+        let verdict = judged(hello(json!({"secret": secret}))).unwrap();
+        assert_eq!(
+            (&verdict["state"], &verdict["reason"]),
+            (&json!("rejected"), &json!("invalid_signature"))
+        );
+        assert!(verdict["hint"].as_str().unwrap().contains("empty or blank"), "{verdict}");
     }
 }
 
