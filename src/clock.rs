@@ -3,6 +3,7 @@
 mod alarm;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -45,6 +46,18 @@ impl Clock {
         }
     }
 
+    /// As [`sleep_until`](Self::sleep_until), for many short waits: costs no descriptor, and looks at the length of
+    /// the wait alone, so that it returns late where the clock is set forward meanwhile.
+    pub async fn pause_until(&self, at: Timestamp) {
+        match &self.0 {
+            None => {
+                let left = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
+                tokio::time::sleep(left).await;
+            }
+            Some(_) => self.sleep_until(at).await,
+        }
+    }
+
     /// Returns when the clock comes to `at`, at once where it has. May return earlier, as when the clock
     /// was set: the caller looks at it again. Cancelling it costs nothing.
     pub async fn sleep_until(&self, at: Timestamp) {
@@ -64,7 +77,6 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
-    use std::time::Duration;
 
     use super::*;
 

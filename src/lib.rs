@@ -25,6 +25,7 @@ pub mod replay;
 
 pub mod event_log;
 pub mod outbound;
+pub mod permits;
 pub mod secrets;
 
 pub mod catalog;

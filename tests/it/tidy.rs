@@ -12,7 +12,7 @@ const RANKS: [&[&str]; 11] = [
     &["provider", "quarantine", "router", "dispatch"],
     &["supervise", "testkit"],
     &["connector", "function", "replay"],
-    &["event_log", "outbound", "secrets"],
+    &["event_log", "outbound", "permits", "secrets"],
     &["signature", "subscription", "catalog", "flow"],
     &["config", "clock"],
     &["event", "schedule"],
