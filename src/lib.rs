@@ -1,29 +1,47 @@
 //! hookkeeper: a durable webhook runtime in one binary.
 //!
 //! Read from top to bottom, the modules tell the way of one event: from the front door to the function.
+//!
+//! The feature `server`, which is on by default, is the server with its command line, admin API and
+//! dashboard. Without it the crate is what connectors are written against: the contract, the catalogue and
+//! its interpreter, the signatures, the guarded client, and the suite that a connector must pass.
 
+#[cfg(feature = "server")]
 pub mod app;
 
+#[cfg(feature = "server")]
 pub mod cli;
 
+#[cfg(feature = "server")]
 pub mod admin;
+#[cfg(feature = "server")]
 pub mod front_door;
 
+#[cfg(feature = "server")]
 pub mod provider;
 
+#[cfg(feature = "server")]
 pub mod quarantine;
 
+#[cfg(feature = "server")]
 pub mod dispatch;
+#[cfg(feature = "server")]
 pub mod router;
+#[cfg(feature = "server")]
 pub mod supervise;
 
 pub mod testkit;
 
 pub mod connector;
+#[cfg(feature = "server")]
 pub mod function;
+#[cfg(feature = "server")]
 pub mod replay;
 
+#[cfg(feature = "server")]
 pub mod event_log;
+#[cfg(not(feature = "server"))]
+pub use frames as event_log;
 pub mod outbound;
 pub mod permits;
 pub mod secrets;
@@ -31,9 +49,14 @@ pub mod secrets;
 pub mod catalog;
 pub mod flow;
 pub mod signature;
+#[cfg(feature = "server")]
 pub mod subscription;
 
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod config;
 pub mod event;
+pub mod frames;
+#[cfg(feature = "server")]
 pub mod schedule;
+pub mod settings;

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Warning, nearest};
+use super::nearest;
+use super::problem::{Problem, Warning};
 
 /// Longest value that a problem repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 60;

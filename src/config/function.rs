@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::document::{Node, Section};
 use super::raw::{Reader, Scope, optional, or_default};
-use super::secret_ref::is_env_name;
 use super::trigger::read_id;
 use super::{Backoff, Concurrency, Format, Function, Handler, Retry};
 use crate::event::{FunctionId, TriggerId};
+use crate::settings::is_env_name;
 
 const KEYS: [&str; 11] = [
     "id",

@@ -11,7 +11,6 @@ mod outbound;
 mod print;
 mod problem;
 mod raw;
-mod secret_ref;
 mod trigger;
 mod units;
 
@@ -21,17 +20,18 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use crate::event::{FunctionId, ProviderId, TriggerId};
 use crate::schedule::Schedule;
 
 pub use document::Source;
 pub use knowledge::{Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
-pub use problem::{Problem, Warning, nearest};
+pub use problem::{Problem, Warning};
 pub use raw::{Scope, load};
-pub use secret_ref::{RefError, STORE_NAME_BYTES_MAX, SecretRef, is_store_name};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+
+pub use crate::settings::{
+    Backoff, Dedupe, Outbound, RefError, STORE_NAME_BYTES_MAX, SecretRef, is_store_name, nearest,
+};
 
 /// The commented configuration that `init` writes: every key, with its default or an example.
 pub const STARTER: &str = include_str!("default.toml");
@@ -139,22 +139,6 @@ impl Default for Log {
     }
 }
 
-/// `[outbound]`: requests for the keys that providers publish, and answers to handshakes that want a call.
-#[derive(Debug, Clone, Default)]
-pub struct Outbound {
-    /// Networks that may be called although they are not public.
-    pub allow_private: Vec<IpNet>,
-    /// Addresses of hosts, names in lower case, in place of what DNS says.
-    pub hosts: BTreeMap<String, SocketAddr>,
-    /// PEM file of certificates that are trusted beside the system's.
-    pub ca: Option<PathBuf>,
-}
-
-impl Outbound {
-    /// Most entries of a list.
-    pub const ENTRIES_MAX: usize = 256;
-}
-
 /// How a trigger is set off.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TriggerKind {
@@ -255,16 +239,6 @@ impl Trigger {
         Duration::from_secs(60)..=Duration::from_secs(90 * 86_400);
 }
 
-/// What identifies a delivery.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Dedupe {
-    /// The provider's delivery id, if its entry names one.
-    #[default]
-    Delivery,
-    /// The SHA-256 of the body, where there is no delivery id.
-    Body,
-}
-
 /// A token bucket's shape.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateLimit {
@@ -360,34 +334,6 @@ impl Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self { attempts: 8, backoff: Backoff::Standard }
-    }
-}
-
-/// How waits grow from attempt to attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backoff {
-    /// 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h, the last repeating.
-    Standard,
-    /// 1 s doubled each time, up to 1 h.
-    Exponential,
-    /// 10 s more each time, up to 1 h.
-    Linear,
-    /// No wait.
-    None,
-}
-
-impl Backoff {
-    /// Every schedule.
-    pub const ALL: [Backoff; 4] = [Backoff::Standard, Backoff::Exponential, Backoff::Linear, Backoff::None];
-
-    /// Returns the schedule's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Backoff::Standard => "standard",
-            Backoff::Exponential => "exponential",
-            Backoff::Linear => "linear",
-            Backoff::None => "none",
-        }
     }
 }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::SecretRef;
 use super::document::{Findings, Node, Section, Source};
 use super::function::read_functions;
 use super::knowledge::Knowledge;
 use super::outbound::read_outbound;
 use super::problem::{Problem, Warning};
-use super::secret_ref::SecretRef;
 use super::trigger::{read_providers, read_triggers};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{Config, Log, Outbound, Server, Tls};

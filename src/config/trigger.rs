@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::SecretRef;
 use super::cron::{CRON_KEYS, read_cron};
 use super::document::{Node, Section};
 use super::knowledge::{CRON, Proof, ProviderFacts, WEBHOOK};
 use super::raw::{Reader, optional, or_default};
-use super::secret_ref::SecretRef;
 use super::units::format_duration;
 use super::{Dedupe, RateLimit, Trigger, TriggerKind};
 use crate::event::{ProviderId, TriggerId};

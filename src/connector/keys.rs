@@ -169,7 +169,7 @@ fn of_jwks(answer: &[u8]) -> Vec<FetchedKey> {
 
 /// Returns the host of an https URL if it is one that may be asked: a `*` stands for one or more
 /// characters of one label. User info and ports are not taken.
-pub(crate) fn allowed_host<'u>(url: &'u str, hosts: &[String]) -> Option<&'u str> {
+pub fn allowed_host<'u>(url: &'u str, hosts: &[String]) -> Option<&'u str> {
     let rest = url.strip_prefix("https://")?;
     let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     let is_name = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.');

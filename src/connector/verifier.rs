@@ -12,9 +12,9 @@ use super::keys::{self, FetchedKey, KeyRequest};
 use super::plan::{BuildError, Form, Handshake, KeySource, Plan, list};
 use super::{BatchPart, NormalizeResult, Normalized, RawInbound, Rejection, Reply};
 use crate::catalog::{ProviderEntry, SIGNING_SECRET};
-use crate::config::Dedupe;
 use crate::event::{RejectReason, SignatureStatus, Timestamp};
 use crate::secrets::Secret;
+use crate::settings::Dedupe;
 use crate::signature::{Context, Encoding, Key, Named, Problem, Request, Scheme, Template, Values, Window};
 
 /// Most secrets of one list that are tried for a request. A forged request costs one hash of its body

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::frame::Frame;
-use super::store::Seq;
+use crate::frames::Seq;
 
 /// Most memory that cached frames take.
 const CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -8,9 +8,9 @@ use super::frame::Frame;
 use super::reader::Reader;
 use super::record::Record;
 use super::state::State;
-use super::store::Seq;
 use super::{CLAIMS_DIR, CLAIMS_KEPT, Error, Log, PARTITION, decode_frame, open_to_read};
 use crate::event::{Body, StoredEvent};
+use crate::frames::Seq;
 
 /// Most findings that a report lists; it counts all.
 const FINDINGS_MAX: usize = 100;

@@ -22,10 +22,10 @@ use super::queue::{EventJob, Lazy, Queue, Stored, Urgent, Work};
 use super::reader::{PARTITION, Reader};
 use super::record::{Duplicate, Record};
 use super::state::Follower;
-use super::store::{Appended, Epoch, Seq};
 use super::{Error, IngestError, Ingested};
 use crate::clock::Clock;
 use crate::event::{EventId, Position};
+use crate::frames::{Appended, Epoch, Seq};
 
 /// How long lazy records wait for room in a full store before they are tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::codec::{self, DecodeError, EventHead};
 use super::record::Record;
-use super::store::{Partition, Seq};
 use crate::event::{EventId, Position};
+use crate::frames::{Partition, Seq};
 
 /// Most events in one frame: more make a single event dearer to read, fewer compress worse.
 pub(crate) const FRAME_EVENTS_MAX: usize = 64;

@@ -15,10 +15,9 @@ mod claims;
 pub mod codec;
 mod committer;
 mod disk;
-mod error;
+mod failure;
 mod frame;
 mod lock;
-mod memory_log;
 mod migrations;
 mod query;
 mod queue;
@@ -31,7 +30,6 @@ mod sled_recovery;
 mod sled_table;
 mod spool;
 mod state;
-mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,9 +40,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 pub use self::check::Report;
-pub use self::error::{Error, IngestError};
 pub use self::frame::{Frame, RECORD_BYTES_MAX, decode_frame};
-pub use self::memory_log::MemoryLog;
 pub use self::query::{EventScan, Page};
 pub use self::sled_log::SledLog;
 pub use self::spool::{Spool, SpoolWriter};
@@ -52,7 +48,7 @@ pub use self::state::{
     AttemptSummary, Counts, DueRun, FunctionState, HISTORY_MAX, Routing, Run, RunFilter, ScheduleState,
     State, Taken, TriggerState,
 };
-pub use self::store::{Appended, Epoch, EventLog, Partition, Seq};
+pub use crate::frames::{Appended, Epoch, Error, EventLog, IngestError, MemoryLog, Partition, Seq};
 
 use self::cache::FrameCache;
 use self::claims::{Claims, TABLE_CLAIMS, claim_of};

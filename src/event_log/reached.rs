@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Error;
-use super::store::Seq;
+use crate::frames::Seq;
 
 /// The file's name.
 pub(super) const FILE: &str = "reached";

@@ -15,8 +15,8 @@ use super::codec::DecodeError;
 use super::frame::{Frame, decode_frame};
 use super::lock::Lock;
 use super::record::Record;
-use super::store::{EventLog, Partition, Seq};
 use crate::event::{Body, EventId, Position, SpooledBody, StoredEvent};
+use crate::frames::{EventLog, Partition, Seq};
 
 /// The only partition there is today.
 pub(crate) const PARTITION: Partition = 0;

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::Error;
 use super::reached::ReachedFile;
 use super::room::Room;
-use super::store::{Appended, Epoch, EventLog, Partition, Seq};
+use crate::frames::{Appended, Epoch, EventLog, Partition, Seq};
 
 /// Largest value in a tree: a leaf page holds up to 16 of them and must stay under a quarter of a segment.
 const CHUNK_BYTES_MAX: usize = 120 * 1024;

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::frame;
-use super::store::Seq;
+use crate::frames::Seq;
 
 /// sled's log sequence number: the place in the endless log of which segments are pieces.
 type Lsn = i64;

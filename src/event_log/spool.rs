@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 use super::state::State;
-use super::store::Epoch;
 use crate::event::SpooledBody;
+use crate::frames::Epoch;
 
 /// Ending of a body that is being written.
 const PARTIAL: &str = "part";

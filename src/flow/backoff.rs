@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::RETRY_AFTER_MAX;
-use crate::config::Backoff;
+use crate::settings::Backoff;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;

@@ -17,7 +17,7 @@ use reqwest::{Certificate, Method, Url};
 use tokio::sync::Semaphore;
 use url::Host;
 
-use crate::config;
+use crate::settings::Outbound;
 
 use resolver::{Resolver, Unusable};
 
@@ -139,10 +139,10 @@ impl Client {
     ///
     /// If the configured certificates cannot be read, or TLS cannot be set up. A machine without root
     /// certificates gets a client that reaches nobody, and says so in its log.
-    pub fn new(config: &config::Outbound) -> Result<Self, SetupError> {
+    pub fn new(settings: &Outbound) -> Result<Self, SetupError> {
         // A provider that is installed already serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let certificates = certificates(config)?;
+        let certificates = certificates(settings)?;
         let builder = || {
             reqwest::Client::builder()
                 .https_only(true)
@@ -150,7 +150,7 @@ impl Client {
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
-                .dns_resolver(std::sync::Arc::new(Resolver::new(config)))
+                .dns_resolver(std::sync::Arc::new(Resolver::new(settings)))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .user_agent(concat!("hookkeeper/", env!("CARGO_PKG_VERSION")))
@@ -159,7 +159,7 @@ impl Client {
             tracing::warn!(%error, "no root certificates: outbound requests reach only who shows one of outbound.ca");
             builder().tls_certs_only(certificates).build()
         })?;
-        Ok(Self { http, judge: Resolver::new(config), in_flight: Semaphore::new(IN_FLIGHT_MAX) })
+        Ok(Self { http, judge: Resolver::new(settings), in_flight: Semaphore::new(IN_FLIGHT_MAX) })
     }
 
     /// Sends a request and reads its answer.
@@ -201,9 +201,9 @@ impl Client {
     }
 }
 
-fn certificates(config: &config::Outbound) -> Result<Vec<Certificate>, SetupError> {
+fn certificates(settings: &Outbound) -> Result<Vec<Certificate>, SetupError> {
     use std::io::Read as _;
-    let Some(path) = &config.ca else { return Ok(Vec::new()) };
+    let Some(path) = &settings.ca else { return Ok(Vec::new()) };
     let wrong = |why: &dyn std::fmt::Display| SetupError::Certificates {
         path: path.display().to_string(),
         why: why.to_string(),
@@ -290,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_in_urls_are_judged_however_they_are_written() {
-        let client = Client::new(&config::Outbound::default()).unwrap();
+        let client = Client::new(&Outbound::default()).unwrap();
         for (url, address) in [
             ("https://127.0.0.1/", "127.0.0.1"),
             ("https://2130706433/", "127.0.0.1"),

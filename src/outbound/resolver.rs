@@ -10,7 +10,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 
 use super::address::refusal;
-use crate::config;
+use crate::settings::Outbound;
 
 /// Most names that are looked up at once. A look-up holds a thread until the system's resolver gives up,
 /// whoever still waits for it.
@@ -33,9 +33,9 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new(config: &config::Outbound) -> Self {
+    pub(super) fn new(settings: &Outbound) -> Self {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        Self { allowed: config.allow_private.clone(), hosts: config.hosts.clone(), lookups }
+        Self { allowed: settings.allow_private.clone(), hosts: settings.hosts.clone(), lookups }
     }
 
     /// Judges an address that stands in a URL itself.

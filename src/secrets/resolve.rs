@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::{MasterKey, SealError, Secret};
-use crate::config::SecretRef;
+use crate::settings::SecretRef;
 
 /// Largest file that serves as a secret, in bytes: room for PEM keys.
 const FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -15,7 +15,7 @@ const RANKS: [&[&str]; 11] = [
     &["event_log", "outbound", "permits", "secrets"],
     &["signature", "subscription", "catalog", "flow"],
     &["config", "clock"],
-    &["event", "schedule"],
+    &["event", "frames", "schedule", "settings"],
 ];
 
 /// Crates that only some modules may name.

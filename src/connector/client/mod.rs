@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::config::nearest;
+use crate::settings::nearest;
 
 /// How long a call may take where its caller does not say.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -20,9 +20,9 @@ use self::spill::{Layers, Spiller};
 use super::codec;
 use super::frame::Frame;
 use super::reader::damaged;
-use super::store::Seq;
 use super::{Error, Reader};
 use crate::event::{EventId, TriggerId};
+use crate::frames::Seq;
 
 /// A dedupe key of a trigger, as the first 128 bits of its SHA-256: two keys that collide would lose an
 /// event, which at 10 billion claims has odds of one in 10^18.

@@ -20,8 +20,8 @@ use super::run::{Claim, ClaimRun, ENTRIES_MAX};
 use super::{ClaimKey, Table};
 use crate::event::EventId;
 use crate::event_log::Error;
+use crate::event_log::Seq;
 use crate::event_log::codec::decode;
-use crate::event_log::store::Seq;
 
 const CURRENT: &str = "CURRENT";
 const CURRENT_VERSION: u8 = 1;

@@ -18,10 +18,10 @@ use super::overlay::{Batch, Overlay, after_prefix};
 use super::rows::{self, FunctionState, Mark, Run, ScheduleState, StateCounts, TriggerState};
 use super::table::Table;
 use crate::event::{FunctionId, Position, RunId, RunState, TriggerId};
+use crate::event_log::Seq;
 use crate::event_log::codec::DecodeError;
 use crate::event_log::reader::Reader;
 use crate::event_log::record::{NewRun, Start};
-use crate::event_log::store::Seq;
 use crate::event_log::{Error, record};
 
 /// A function's runs in memory.

@@ -11,8 +11,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Progress, Shared};
 use crate::event_log::Error;
+use crate::event_log::Seq;
 use crate::event_log::frame::Frame;
-use crate::event_log::store::Seq;
 
 /// How long a change may wait before it is written. A crash costs folding that much of the log again.
 const WRITE_AFTER: Duration = Duration::from_millis(200);

@@ -32,9 +32,9 @@ use self::overlay::after_prefix;
 use self::table::Table;
 use super::reader::Reader;
 use super::record::{Record, SkipReason};
-use super::store::Seq;
 use super::{Error, Page};
 use crate::event::{EventId, EventState, FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
+use crate::frames::Seq;
 
 /// Most rows that one listing looks at before it hands back a cursor.
 const LIST_SCAN_MAX: usize = 20_000;

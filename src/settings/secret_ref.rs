@@ -77,7 +77,7 @@ pub fn is_store_name(name: &str) -> bool {
 }
 
 /// Tells whether `name` may name an environment variable.
-pub(super) fn is_env_name(name: &str) -> bool {
+pub fn is_env_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
