@@ -133,3 +133,17 @@ fn every_module_says_what_it_is_for() {
         .collect();
     assert!(silent.is_empty(), "without a module doc: {silent:?}");
 }
+
+#[test]
+fn the_image_is_built_of_all_that_the_build_reads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let dockerfile = read("Dockerfile");
+    let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let copied: Vec<&str> = copies.flat_map(str::split_whitespace).collect();
+    let script = manifest["package"]["build"].as_str().unwrap();
+    for name in ["Cargo.toml", "Cargo.lock", script, "src", "migrations"] {
+        assert!(copied.contains(&name), "the Dockerfile does not copy {name}");
+    }
+}
