@@ -134,6 +134,18 @@ fn every_module_says_what_it_is_for() {
     assert!(silent.is_empty(), "without a module doc: {silent:?}");
 }
 
+/// A panic costs one request or attempt only where it unwinds, also in what is shipped.
+#[test]
+fn panics_unwind_in_every_profile() {
+    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let profiles = manifest["profile"].as_table().unwrap();
+    assert!(profiles.contains_key("dist"));
+    for (name, profile) in profiles {
+        assert!(profile.get("panic").is_none_or(|panic| panic.as_str() == Some("unwind")), "{name}");
+    }
+}
+
 #[test]
 fn the_image_is_built_of_all_that_the_build_reads() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
