@@ -34,13 +34,11 @@ pub use explain::{Cause, explain};
 pub use facts::{SchemeFacts, check_entry};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub(crate) use keys::allowed_host;
-pub use keys::{FetchedKey, KeyRequest};
+pub use keys::{FetchedKey, KeyRequest, SECRETS_MAX};
 pub use plan::BuildError;
 pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
 pub use signer::{SignError, SignRequest, Signer, private_scheme};
-pub use verifier::{
-    DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier,
-};
+pub use verifier::{DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, TriggerSettings, UNKNOWN_KIND, Verifier};
 
 pub use crate::catalog::TriggerKind;
