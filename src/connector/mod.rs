@@ -31,7 +31,7 @@ pub use contract::{
 pub use credentials::Credentials;
 pub use ctx::{ConnectorCtx, ConnectorLog};
 pub use explain::{Cause, explain};
-pub use facts::{SchemeFacts, check_entry};
+pub use facts::{SchemeFacts, validate_entry};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub(crate) use keys::allowed_host;
 pub use keys::{FetchedKey, KeyRequest, SECRETS_MAX};
