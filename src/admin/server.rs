@@ -9,7 +9,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::actions::{self, Act, Done};
+use super::act::{Act, Done, blocking};
+use super::actions;
 use super::guard::Caller;
 use super::query::Query;
 use super::view::{PATHS, event_id};
@@ -216,13 +217,6 @@ fn take_wait(query: Query) -> Result<(Query, Duration), Problem> {
         Problem::bad("invalid_parameter", "parameter `wait`: a duration up to 30s, together with `after`")
     })?;
     Ok((query.without("wait"), wait))
-}
-
-/// Runs what reads the store on a thread where blocking is fine.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    web::block(work).await.unwrap_or_else(|error| Err(Problem::internal(&error)))
 }
 
 /// Answers with an event's body, byte for byte, in a way that no browser runs it.
