@@ -35,10 +35,10 @@ use crate::supervise;
 
 /// Frames without an event after which the cursor is recorded all the same: a restart reads them again.
 const FRAMES_UNRECORDED_MAX: u64 = 256;
-/// First pause after a failure; doubled each time.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause after a failure.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// First wait after a failure; doubled each time.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// Longest wait after a failure.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// A running router. Start one for each opened log, once; new subscriptions go through the shared list.
 pub struct Router {
@@ -111,7 +111,7 @@ impl Drop for Router {
 
 /// Follows until told to stop, through panics and failures of the store.
 async fn keep_following(shared: &Shared, mut stopped: watch::Receiver<bool>) {
-    let mut pause = PAUSE_FIRST;
+    let mut backoff = BACKOFF_FIRST;
     while !*stopped.borrow() {
         let before = shared.cursor();
         let mut follower = Follower::new(shared, stopped.clone());
@@ -130,10 +130,10 @@ async fn keep_following(shared: &Shared, mut stopped: watch::Receiver<bool>) {
             }
         }
         if shared.cursor() > before {
-            pause = PAUSE_FIRST;
+            backoff = BACKOFF_FIRST;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_MAX),
             _ = stopped.changed() => {}
         }
     }

@@ -116,7 +116,7 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
     ///
     /// # Errors
     ///
-    /// If the actor stays away for 15 s, ends while it handles this very message, or was stopped.
+    /// If the actor stays away for long, ends while it handles this very message, or was stopped.
     pub async fn ask<M>(&self, message: M) -> Result<M::Result, NotRunning>
     where
         M: Message + Send + 'static,

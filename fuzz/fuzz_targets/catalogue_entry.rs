@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use hookkeeper::catalog::{ProviderCatalog, ProviderEntry, ProviderMetadata};
 use hookkeeper::connector::{
     Credentials, Judging, RawInbound, Rendered, SchemeFacts, SignRequest, Signer, TriggerSettings, Verifier,
-    check_entry, generate_secret, render,
+    validate_entry, generate_secret, render,
 };
 use hookkeeper_fuzz::{now, secret_of};
 use libfuzzer_sys::fuzz_target;
@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
     let is_new = |entry: &&std::sync::Arc<ProviderEntry>| built_in.get(entry.id.as_str()) != Some(entry);
     for entry in catalog.entries().filter(is_new) {
         ProviderMetadata::of(entry);
-        let compiles = check_entry(entry).is_ok();
+        let compiles = validate_entry(entry).is_ok();
         assert_eq!(SchemeFacts::of_any(entry).is_ok(), compiles, "facts follow from what compiles");
         let settings = settings(entry, data);
         let verifier = Verifier::new(entry, &settings);

@@ -1,20 +1,17 @@
 //! What operators change. Each action is a record of the log, and beside it a line of `audit.admin`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::http::Method;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::act::{Act, Done, Nothing, audit, audit_line, blocking, fields, ok};
 use super::query::Query;
-use super::server::blocking;
 use super::view::{event_id, run_id, shown};
-use super::{AUDIT_ADMIN, AdminState, Problem, quarantine, replays};
+use super::{AdminState, Problem, quarantine, replays};
 use crate::config::{is_store_name, parse_duration};
 use crate::event::{FunctionId, RunId, RunState, TriggerId};
-use crate::event_log::record::{Audit, Controlled, Record, RunAction, Sealed, Switch, Switched};
+use crate::event_log::record::{Controlled, Record, RunAction, Sealed, Switch, Switched};
 use crate::provider::Change;
 use crate::secrets::Secret;
 
@@ -26,30 +23,8 @@ const ARM_S_MAX: u64 = 24 * 60 * 60;
 const PURGE_BATCH: usize = 200;
 /// Most actions at once; further ones wait.
 pub(super) const ACTING_MAX: usize = 64;
-/// Most bytes of an audit line's detail: what a request brought may be as large as a record.
-const DETAIL_BYTES_MAX: usize = 4 * 1024;
 /// Longest secret that is kept, in bytes.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
-
-/// A request to change something.
-pub(super) struct Act {
-    pub(super) method: Method,
-    /// What follows `/api/v1/`.
-    pub(super) path: String,
-    pub(super) query: Query,
-    pub(super) body: Value,
-    pub(super) peer: Option<IpAddr>,
-}
-
-/// What was done.
-pub(super) struct Done {
-    pub(super) status: u16,
-    pub(super) value: Value,
-}
-
-pub(super) fn ok(value: Value) -> Result<Done, Problem> {
-    Ok(Done { status: 200, value })
-}
 
 /// Returns the methods with which a path changes something; empty for a path that changes nothing.
 pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
@@ -120,49 +95,6 @@ async fn perform(state: &AdminState, act: Act) -> Result<Done, Problem> {
         ("DELETE", ["secrets", name @ ..]) => remove_secret(state, &act, &name.join("/")).await,
         _ => Err(Problem::new(404, "not_found", "there is no such path; see the list at /api/v1")),
     }
-}
-
-/// Reads the body's fields; unknown ones are refused.
-pub(super) fn fields<T: DeserializeOwned>(body: &Value) -> Result<T, Problem> {
-    T::deserialize(body).map_err(|error| Problem::bad("invalid_body", error.to_string()))
-}
-
-/// The body of an action that takes nothing.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
-
-/// Returns the line of `audit.admin` for an action.
-fn audit_line(
-    state: &AdminState,
-    act: &Act,
-    trigger_id: Option<TriggerId>,
-    code: &str,
-    detail: impl std::fmt::Display,
-) -> Record {
-    let mut detail = detail.to_string();
-    detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
-    Record::Audit(Audit {
-        topic: AUDIT_ADMIN.to_owned(),
-        at: state.view().clock.now(),
-        trigger_id,
-        peer: act.peer,
-        code: code.to_owned(),
-        detail,
-        count: 1,
-    })
-}
-
-/// Writes a line of `audit.admin`, and sees it on the device.
-pub(super) async fn audit(
-    state: &AdminState,
-    act: &Act,
-    trigger_id: Option<TriggerId>,
-    code: &str,
-    detail: impl std::fmt::Display,
-) -> Result<(), Problem> {
-    let line = audit_line(state, act, trigger_id, code, detail);
-    Ok(state.view().log.append_durable(vec![line]).await.map(drop)?)
 }
 
 async fn control(state: &AdminState, act: &Act, id: RunId, action: RunAction) -> Result<Done, Problem> {

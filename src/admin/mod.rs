@@ -4,6 +4,7 @@
 //! talk to it at all. Deliveries never come through here, and no secret leaves but by `reveal`, which
 //! is audited. Whatever an operator changes is a record of the log first.
 
+mod act;
 mod actions;
 mod guard;
 mod problem;

@@ -5,9 +5,8 @@ use actix_web::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::actions::{Act, Done, Nothing, audit, fields, ok};
+use super::act::{Act, Done, Nothing, audit, blocking, fields, ok};
 use super::query::Query;
-use super::server::blocking;
 use super::view::{FILTERS, held_id};
 use super::{AdminState, Problem};
 use crate::event_log::Ingested;

@@ -11,9 +11,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::actions::{Act, Done, audit, fields};
+use super::act::{Act, Done, audit, blocking, fields};
 use super::query::Query;
-use super::server::blocking;
 use super::view::shown;
 use super::{AdminState, Problem};
 use crate::event::{EventId, FunctionId, RunId, RunState, Timestamp};

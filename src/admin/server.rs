@@ -9,12 +9,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::actions::{self, Act, Done};
+use super::act::{Act, Done, blocking};
+use super::actions;
 use super::guard::Caller;
 use super::query::Query;
 use super::view::{PATHS, event_id};
 use super::{AdminState, MEDIA_TYPE, Problem};
-use crate::config::parse_duration;
+use crate::config::{format_duration, parse_duration};
 use crate::event_log::Condition;
 
 /// Largest body of a request, in bytes.
@@ -55,7 +56,11 @@ async fn handle(request: HttpRequest, payload: Payload, state: web::Data<AdminSt
         Ok(Ok(body)) => body,
         Ok(Err(problem)) => return closing(problem_response(&problem)),
         Err(_) => {
-            let problem = Problem::new(408, "body_too_slow", "the body did not come within 30 s");
+            let problem = Problem::new(
+                408,
+                "body_too_slow",
+                format!("the body did not come within {} s", BODY_TIME_MAX.as_secs()),
+            );
             return closing(problem_response(&problem));
         }
     };
@@ -213,16 +218,11 @@ fn take_wait(query: Query) -> Result<(Query, Duration), Problem> {
     let Some(text) = query.text("wait") else { return Ok((query, Duration::ZERO)) };
     let wait = parse_duration(text).filter(|wait| *wait <= WAIT_MAX);
     let wait = wait.filter(|_| query.text("after").is_some()).ok_or_else(|| {
-        Problem::bad("invalid_parameter", "parameter `wait`: a duration up to 30s, together with `after`")
+        let most = format_duration(WAIT_MAX);
+        let detail = format!("parameter `wait`: a duration up to {most}, together with `after`");
+        Problem::bad("invalid_parameter", detail)
     })?;
     Ok((query.without("wait"), wait))
-}
-
-/// Runs what reads the store on a thread where blocking is fine.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    web::block(work).await.unwrap_or_else(|error| Err(Problem::internal(&error)))
 }
 
 /// Answers with an event's body, byte for byte, in a way that no browser runs it.
@@ -248,7 +248,11 @@ async fn read_body(mut payload: Payload) -> Result<Bytes, Problem> {
         let chunk =
             chunk.map_err(|error| Problem::bad("invalid_body", format!("the body ended early: {error}")))?;
         if body.len() + chunk.len() > BODY_BYTES_MAX {
-            return Err(Problem::new(413, "body_too_large", "a request's body has at most 1 MiB"));
+            return Err(Problem::new(
+                413,
+                "body_too_large",
+                format!("a request's body has at most {BODY_BYTES_MAX} bytes"),
+            ));
         }
         body.extend_from_slice(&chunk);
     }

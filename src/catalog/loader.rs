@@ -48,7 +48,7 @@ pub(super) fn load(texts: &[(&str, &str)], known: &Entries) -> Result<Entries, E
         let mut entry: ProviderEntry =
             table.try_into().map_err(|error: toml::de::Error| problem(id, error.to_string()))?;
         complete(&mut entry);
-        check(&entry)?;
+        validate(&entry)?;
         entries.insert(id.clone(), Arc::new(entry));
     }
     Ok(entries)
@@ -119,7 +119,7 @@ fn needs_main_secret(entry: &ProviderEntry) -> bool {
 }
 
 /// Holds what the types cannot say.
-fn check(entry: &ProviderEntry) -> Result<(), Error> {
+fn validate(entry: &ProviderEntry) -> Result<(), Error> {
     let id = entry.id.as_str();
     for secret in &entry.secrets {
         if secret.namespace != id {

@@ -119,7 +119,7 @@ pub(super) struct Chosen<T: Id, F: Filter> {
 
 impl<T: Id, F: Filter> Chosen<T, F> {
     /// Refuses arguments that choose nothing, or choose in two ways.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn validate(&self) -> anyhow::Result<()> {
         let has_filter = self.all || self.filter.query() != Query::default();
         match (self.ids.is_empty(), has_filter) {
             (true, false) => Err(Usage("name ids, a filter such as --trigger, or --all".to_owned()).into()),
@@ -151,7 +151,7 @@ pub(super) struct Change<T: Id, F: Filter> {
 impl<T: Id, F: Filter> Change<T, F> {
     /// Has a running server forget the things at a path; `things` is the word for them.
     pub(super) async fn purge(self, path: &str, things: &str) -> anyhow::Result<()> {
-        self.chosen.check()?;
+        self.chosen.validate()?;
         let client = Source::server(&self.reach).await?;
         let mut purged = 0;
         if self.chosen.ids.is_empty() {
@@ -193,7 +193,7 @@ mod tests {
         let id = "01KAR5M2D40000000000000000-deploy-1";
         let check = |arguments: &[&str]| {
             let command = Command::try_parse_from([&["x"], arguments].concat()).unwrap();
-            command.chosen.check().is_ok()
+            command.chosen.validate().is_ok()
         };
         for chosen in [&[id][..], &[id, id], &["--all"], &["--trigger", "gh"], &["--all", "--trigger", "gh"]]
         {

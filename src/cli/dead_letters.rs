@@ -72,7 +72,7 @@ impl DeadLetters {
 }
 
 async fn replay(change: Change<RunId, RunFilter>) -> anyhow::Result<()> {
-    change.chosen.check()?;
+    change.chosen.validate()?;
     let client = Source::server(&change.reach).await?;
     let mut body = change.chosen.body();
     if !change.chosen.ids.is_empty() {

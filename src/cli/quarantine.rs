@@ -170,7 +170,7 @@ fn outlook(held: &Value) -> String {
 }
 
 async fn release(change: Change<HeldId, Filter>) -> anyhow::Result<()> {
-    change.chosen.check()?;
+    change.chosen.validate()?;
     let client = Source::server(&change.reach).await?;
     if let [id] = change.chosen.ids.as_slice() {
         let done = post(&client, &format!("quarantine/{id}/release"), &json!({})).await?;

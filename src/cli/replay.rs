@@ -52,7 +52,7 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        self.chosen.check()?;
+        self.chosen.validate()?;
         let client = Source::server(&self.reach).await?;
         if self.chosen.ids.is_empty() { self.many(&client).await } else { self.some(&client).await }
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::client::{Client, http_client};
 use super::render::{self, BOLD, DIM, GREEN, RED, note, number, out, text};
 use super::target::{Signed, Target, Wanted, fresh_id, sample};
-use super::{ConfigFile, Told, runs, test_key};
+use super::{ConfigFile, Told, Usage, runs, test_key};
 use crate::admin::Query;
 use crate::clock::Clock;
 use crate::connector::{Rendered, render as render_sample};
@@ -22,7 +22,7 @@ use crate::connector::{Rendered, render as render_sample};
 const RUNS_WAIT: Duration = Duration::from_secs(5);
 /// How often it looks.
 const RUNS_LOOK: Duration = Duration::from_millis(50);
-/// Largest body that is sent.
+/// Largest body that is sent, in bytes: more than any server takes.
 const BODY_BYTES_MAX: u64 = 1_000_000_000;
 
 /// `send`.
@@ -71,11 +71,15 @@ pub(super) struct Send {
 fn read_body(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
     let read = if path.as_os_str() == "-" {
-        std::io::stdin().take(BODY_BYTES_MAX).read_to_end(&mut body)
+        std::io::stdin().take(BODY_BYTES_MAX + 1).read_to_end(&mut body)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(BODY_BYTES_MAX).read_to_end(&mut body))
+        std::fs::File::open(path).and_then(|file| file.take(BODY_BYTES_MAX + 1).read_to_end(&mut body))
     };
     read.with_context(|| format!("cannot read {}", path.display()))?;
+    if body.len() as u64 > BODY_BYTES_MAX {
+        let most = render::bytes(BODY_BYTES_MAX);
+        return Err(Usage(format!("{} is larger than {most}, the most that is sent", path.display())).into());
+    }
     Ok(body)
 }
 

@@ -15,6 +15,7 @@ use super::render::{self, Cell, Table, note};
 use super::settings::{self, Settings};
 use super::{Reach, Usage};
 use crate::admin::{LIMIT_MAX, Problem, Query, View};
+use crate::app::RUNTIME_FILE;
 use crate::clock::Clock;
 use crate::config::{Config, Scope};
 use crate::event::EventId;
@@ -24,8 +25,6 @@ use crate::secrets::{Vault, resolve_without_store};
 
 /// Environment variable with the admin API's token.
 pub(super) const TOKEN_ENV: &str = "HOOKKEEPER_ADMIN_TOKEN";
-/// The file in the data folder where a running server writes its addresses.
-const RUNTIME_FILE: &str = "server.json";
 
 /// Where commands read from.
 pub(super) enum Source {

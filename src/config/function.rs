@@ -83,7 +83,7 @@ impl Table<'_> {
         let sign_as_provider = or_default(section.get("sign_as"), false, |node| self.sign_as(node));
         let format = or_default(section.get("format"), Format::default(), |node| self.format(node));
         let (handler, sign_as_provider) = (handler?, sign_as_provider?);
-        self.check_signing(section, &handler, sign_as_provider, format);
+        self.validate_signing(section, &handler, sign_as_provider, format);
         Some(Function {
             id: id?,
             on: on?,
@@ -100,7 +100,7 @@ impl Table<'_> {
     }
 
     /// Reports keys that mean nothing for the handler, or contradict each other.
-    fn check_signing(
+    fn validate_signing(
         &self,
         section: &Section<'_>,
         handler: &Handler,

@@ -367,13 +367,13 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is not UTF-8, or is larger than 4 MiB.
+    /// If the file cannot be read, is not UTF-8, or is longer than any configuration.
     pub fn read(path: &std::path::Path) -> std::io::Result<Self> {
         use std::io::{Error, Read as _};
         let mut text = String::new();
         let read = std::fs::File::open(path)?.take(SOURCE_BYTES_MAX + 1).read_to_string(&mut text)?;
         if read as u64 > SOURCE_BYTES_MAX {
-            return Err(Error::other("it is larger than 4 MiB"));
+            return Err(Error::other(format!("it is larger than {SOURCE_BYTES_MAX} bytes")));
         }
         let base = path.parent().map(PathBuf::from).unwrap_or_default();
         Ok(Self { name: path.display().to_string(), text, base })

@@ -125,7 +125,7 @@ impl Reader<'_> {
             node.integer(1..=Server::WORKERS_MAX).and_then(|number| usize::try_from(number).ok())
         });
         let (listen, admin, admin_token) = (listen?, admin?, admin_token?);
-        self.check_listeners(section, listen, admin, admin_token.is_some());
+        self.validate_listeners(section, listen, admin, admin_token.is_some());
         Some(Server {
             listen,
             admin,
@@ -139,7 +139,13 @@ impl Reader<'_> {
         })
     }
 
-    fn check_listeners(&self, section: &Section<'_>, listen: SocketAddr, admin: SocketAddr, has_token: bool) {
+    fn validate_listeners(
+        &self,
+        section: &Section<'_>,
+        listen: SocketAddr,
+        admin: SocketAddr,
+        has_token: bool,
+    ) {
         if !admin.ip().is_loopback() && !has_token {
             let node = section.get("admin").expect("the default is loopback");
             node.wrong(

@@ -12,7 +12,7 @@ use crate::catalog::ProviderEntry;
 /// # Errors
 ///
 /// If a location, template, pipe or syntax of it cannot be read.
-pub fn check_entry(entry: &Arc<ProviderEntry>) -> Result<(), BuildError> {
+pub fn validate_entry(entry: &Arc<ProviderEntry>) -> Result<(), BuildError> {
     plan_of_any(entry).map(drop)
 }
 
@@ -39,7 +39,7 @@ impl SchemeFacts {
     ///
     /// # Errors
     ///
-    /// As for [`check_entry`].
+    /// As for [`validate_entry`].
     pub fn of_any(entry: &Arc<ProviderEntry>) -> Result<Self, BuildError> {
         plan_of_any(entry).map(|plan| Self::of_plan(&plan))
     }
@@ -66,12 +66,12 @@ mod tests {
     #[test]
     fn every_entry_compiles() {
         for entry in ProviderCatalog::built_in().entries() {
-            check_entry(entry).unwrap();
+            validate_entry(entry).unwrap();
         }
         let broken = "like = \"github\"\n[signature]\ncontent = \"{nope}\"";
         let text = format!("id = \"acme\"\n{broken}");
         let catalog = ProviderCatalog::with_user_entries(&[text]).unwrap();
-        let error = check_entry(catalog.get("acme").unwrap()).unwrap_err().to_string();
+        let error = validate_entry(catalog.get("acme").unwrap()).unwrap_err().to_string();
         assert!(error.contains("acme") && error.contains("{nope}"), "{error}");
     }
 }

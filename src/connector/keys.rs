@@ -10,12 +10,14 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::plan::{BuildError, Form, KeySource, Plan};
-use super::verifier::SECRETS_MAX;
 use crate::catalog::{KeyDocument, SIGNING_SECRET};
 use crate::event::Timestamp;
 use crate::secrets::Secret;
 use crate::signature::{Context, Filter, Key, KeyError, Named, PublicKey, Template, Values};
 
+/// Most secrets of one list that are tried for a request. A forged request costs one hash of its body
+/// for each.
+pub const SECRETS_MAX: usize = 8;
 /// Most keys of one document that are looked at.
 const KEYS_MAX: usize = 64;
 

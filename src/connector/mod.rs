@@ -31,15 +31,13 @@ pub use contract::{
 pub use credentials::Credentials;
 pub use ctx::{ConnectorCtx, ConnectorLog};
 pub use explain::{Cause, explain};
-pub use facts::{SchemeFacts, check_entry};
+pub use facts::{SchemeFacts, validate_entry};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
-pub use keys::{FetchedKey, KeyRequest, allowed_host};
+pub use keys::{FetchedKey, KeyRequest, SECRETS_MAX, allowed_host};
 pub use plan::BuildError;
 pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
 pub use signer::{SignError, SignRequest, Signer, private_scheme};
-pub use verifier::{
-    DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, SECRETS_MAX, TriggerSettings, UNKNOWN_KIND, Verifier,
-};
+pub use verifier::{DEDUPE_KEY_BYTES_MAX, Judging, KIND_BYTES_MAX, TriggerSettings, UNKNOWN_KIND, Verifier};
 
 pub use crate::catalog::TriggerKind;

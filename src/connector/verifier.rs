@@ -17,9 +17,6 @@ use crate::secrets::Secret;
 use crate::settings::Dedupe;
 use crate::signature::{Context, Encoding, Key, Named, Problem, Request, Scheme, Template, Values, Window};
 
-/// Most secrets of one list that are tried for a request. A forged request costs one hash of its body
-/// for each.
-pub const SECRETS_MAX: usize = 8;
 /// Longest kind, in bytes; the rest is cut off.
 pub const KIND_BYTES_MAX: usize = 256;
 /// Longest dedupe key, in bytes; a longer one is replaced by its SHA-256.
@@ -397,6 +394,7 @@ fn sha256_key(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::catalog::ProviderCatalog;
+    use crate::connector::SECRETS_MAX;
     use crate::event::Header;
 
     /// Seconds since 1970 of "now" in these tests.

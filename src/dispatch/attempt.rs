@@ -23,10 +23,10 @@ use crate::subscription::Key;
 
 /// Most bytes of a note that are recorded.
 const NOTE_BYTES_MAX: usize = 8 * 1024;
-/// First pause after the log could not be read; doubled each time.
-const READ_PAUSE_FIRST: Duration = Duration::from_millis(500);
-/// Longest such pause.
-const READ_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// First wait after the log could not be read; doubled each time.
+const READ_BACKOFF_FIRST: Duration = Duration::from_millis(500);
+/// Longest such wait.
+const READ_BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// A run's place among those in flight. Dropped without a record, it hands the run back.
 pub(super) struct Place {
@@ -95,7 +95,7 @@ pub(super) async fn make(mut place: Place) {
 
 /// Reads the event and its body. Waits out failures of the store: they are not the run's.
 async fn load(shared: &Arc<Shared>, run: &DueRun) -> Loaded {
-    let mut pause = READ_PAUSE_FIRST;
+    let mut backoff = READ_BACKOFF_FIRST;
     loop {
         let event = read(shared, run.id.event).await;
         match event {
@@ -103,8 +103,8 @@ async fn load(shared: &Arc<Shared>, run: &DueRun) -> Loaded {
             Ok(None) => return Loaded::Missing("the event is no longer in the log".to_owned()),
             Err(error) => {
                 tracing::warn!(run_id = %run.id, %error, "an event could not be read; waiting");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(READ_PAUSE_MAX);
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(READ_BACKOFF_MAX);
             }
         }
     }

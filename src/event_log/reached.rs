@@ -37,7 +37,7 @@ impl Reached {
         let reached = Self::parse(&text);
         if reached.is_none() && !text.is_empty() {
             let folder = sled_dir.display();
-            tracing::warn!(%folder, "the file `{FILE}` is damaged: it cannot be told whether frames are missing");
+            tracing::warn!(%folder, file = FILE, "a file is damaged: it cannot be told whether frames are missing");
         }
         reached
     }

@@ -61,3 +61,14 @@ fn is_bad_signature(result: &NormalizeResult) -> bool {
 pub(super) fn wait(unavailable: &Unavailable) -> Duration {
     unavailable.retry_after.clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_that_panics_gives_no_verdict_and_ends_nothing_else() {
+        assert!(matches!(caught(|| -> () { panic!("on purpose") }), Err(NoVerdict::Panicked)));
+        assert!(matches!(caught(|| 1), Ok(1)));
+    }
+}

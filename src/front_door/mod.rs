@@ -15,7 +15,6 @@ mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::CONTENT_LENGTH;
@@ -194,7 +193,7 @@ impl Door {
         delivery: &Delivery,
     ) -> HttpResponse {
         let (peer, now) = (delivery.peer, delivery.raw.received_at);
-        snapshot.fixed.counters.rejected.fetch_add(1, Ordering::Relaxed);
+        snapshot.fixed.counters.count_rejected();
         let limited = self.addresses.refused(peer, now);
         provider.rejected(snapshot, rejection, peer, now, limited.is_err());
         self.quarantine.keep(Refused {
@@ -247,7 +246,7 @@ impl Door {
                 let duplicate = ingested.iter().all(|i| matches!(i, Ingested::Duplicate(_)));
                 let ids: Vec<_> = ingested.iter().map(|i| i.id()).collect();
                 if duplicate {
-                    fixed.counters.duplicates.fetch_add(1, Ordering::Relaxed);
+                    fixed.counters.count_duplicate();
                 } else {
                     fixed.counters.count_accepted(now);
                 }

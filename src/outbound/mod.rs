@@ -209,9 +209,12 @@ fn certificates(settings: &Outbound) -> Result<Vec<Certificate>, SetupError> {
         why: why.to_string(),
     };
     let mut pem = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(CERTIFICATES_BYTES_MAX).read_to_end(&mut pem));
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(CERTIFICATES_BYTES_MAX + 1).read_to_end(&mut pem));
     read.map_err(|error| wrong(&error))?;
+    if pem.len() as u64 > CERTIFICATES_BYTES_MAX {
+        return Err(wrong(&format_args!("it is larger than {CERTIFICATES_BYTES_MAX} bytes")));
+    }
     let found = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&error))?;
     if found.is_empty() { Err(wrong(&"there is none in it; expected PEM")) } else { Ok(found) }
 }
@@ -286,6 +289,17 @@ mod tests {
         ] {
             assert!(matches!(read_url(bad), Err(Error::Url)), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_file_of_certificates_is_taken_whole_or_not_at_all() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(CERTIFICATES_BYTES_MAX + 1).unwrap();
+        let ca = Some(file.path().to_owned());
+        let error = Client::new(&crate::settings::Outbound { ca, ..crate::settings::Outbound::default() })
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("larger than"), "{error}");
     }
 
     #[tokio::test]

@@ -23,6 +23,6 @@ pub use settings::trigger_settings;
 pub use snapshot::{Activation, Counters, Fixed, TriggerSnapshot};
 
 /// The topic of rejected deliveries.
-pub const AUDIT_SIGNATURE: &str = "audit.signature_verify";
+pub const AUDIT_SIGNATURE: &str = crate::connector::AUDIT_TOPIC;
 /// The topic of what happened to providers: secrets learned, panics.
 pub const AUDIT_PROVIDER: &str = "audit.provider";

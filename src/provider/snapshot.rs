@@ -89,6 +89,11 @@ impl Counters {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a delivery that was refused.
+    pub(crate) fn count_rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns when the last delivery was stored.
     pub fn last_accepted_at(&self) -> Option<Timestamp> {
         let ms = self.last_accepted_ms.load(Ordering::Relaxed);

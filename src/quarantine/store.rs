@@ -35,6 +35,7 @@ pub(super) const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 const PACE_PER_SECOND: f64 = 50.0;
 /// Deliveries of one trigger and class that are written at once.
 pub(super) const PACE_BURST: u32 = 500;
+
 /// How fast the deliveries of one trigger are written, by class: without a signature's form, of unknown
 /// senders, of known ones.
 struct Pace([TokenBucket; 3]);

@@ -158,12 +158,12 @@ impl Scheme {
             scheme.syntax.ignore_case_of_first_word();
         }
         scheme.covers_body = text.covers_body.unwrap_or_else(|| scheme.derive_covers_body(fields));
-        scheme.check(content[0], fields)?;
+        scheme.validate(content[0], fields)?;
         Ok(scheme)
     }
 
     /// Holds what would make the scheme worthless.
-    fn check(&self, content: &str, fields: &Fields) -> Result<(), Error> {
+    fn validate(&self, content: &str, fields: &Fields) -> Result<(), Error> {
         let wrong = |what: &str| Err(Error::Template { text: content.to_owned(), what: what.to_owned() });
         if self.has_unsigned_timestamp(fields) {
             return wrong("the timestamp is not part of it, so anybody could renew it");

@@ -67,12 +67,12 @@ impl Scheme {
         let key_index =
             found.ok_or_else(|| Problem::Mismatch { place: self.places_text(values), keys: keys.len() })?;
         let context = Context { secret: keys[key_index].secret.as_ref().map(|s| s.as_slice()), ..context };
-        self.check_binds(&context)?;
+        self.verify_binds(&context)?;
         let signed_at = match claim.signed_at {
             None => self.time_in_content(values)?,
             signed_at => signed_at,
         };
-        self.check_window(signed_at, window)?;
+        self.verify_window(signed_at, window)?;
         Ok(Proof { key_index, signed_at })
     }
 
@@ -240,12 +240,12 @@ impl Scheme {
         Ok(None)
     }
 
-    fn check_binds(&self, context: &Context<'_>) -> Result<(), Problem> {
+    fn verify_binds(&self, context: &Context<'_>) -> Result<(), Problem> {
         let unbound = |bind: &Bind| Problem::Unbound { place: context.values.location(bind.at).to_string() };
         if let Some(bind) = self.binds.iter().find(|bind| bind.forbids(context.values)) {
             return Err(unbound(bind));
         }
-        self.check_form(context.values)?;
+        self.verify_form(context.values)?;
         for bind in self.binds.iter().filter(|bind| bind.applies(context.values)) {
             let expected = bind.equals.fill(context).map_err(|_| unbound(bind))?;
             // Whether base64 ends in its padding says nothing.
@@ -263,7 +263,7 @@ impl Scheme {
     }
 
     /// Refuses a body that is no form where only forms are signed, and nothing else is bound to it.
-    fn check_form(&self, values: &Values<'_>) -> Result<(), Problem> {
+    fn verify_form(&self, values: &Values<'_>) -> Result<(), Problem> {
         let request = values.request();
         let reads_form = self.contents.iter().any(Template::reads_form);
         let is_covered = || {
@@ -289,7 +289,7 @@ impl Scheme {
         Ok(time)
     }
 
-    fn check_window(&self, signed_at: Option<Timestamp>, window: Window) -> Result<(), Problem> {
+    fn verify_window(&self, signed_at: Option<Timestamp>, window: Window) -> Result<(), Problem> {
         let (Some(signed_at), Some(tolerance)) = (signed_at, window.tolerance) else { return Ok(()) };
         if u128::from(self.unit.distance_ms(signed_at, window.now)) <= tolerance.as_millis() {
             return Ok(());

@@ -11,8 +11,8 @@ use super::pair::{DELIVERY_ID, Pair, Refused, unsigned};
 use super::vector::{State, Vector};
 use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample};
 use crate::connector::{
-    Judging, NormalizeResult, RawInbound, SECRETS_MAX, TriggerSettings, Verifier, check_entry,
-    generate_secret, render,
+    Judging, NormalizeResult, RawInbound, SECRETS_MAX, TriggerSettings, Verifier, generate_secret, render,
+    validate_entry,
 };
 use crate::event::{ProviderId, RejectReason, Timestamp};
 use crate::secrets::Secret;
@@ -86,7 +86,7 @@ pub fn run(entry: &Arc<ProviderEntry>, vectors: &[Vector]) -> Report {
         let outcome = outcome.unwrap_or_else(Outcome::Failed);
         report.checks.push(Check { name: name.to_owned(), outcome });
     };
-    let compiled = check_entry(entry).map(|()| Outcome::Passed).map_err(|error| error.to_string());
+    let compiled = validate_entry(entry).map(|()| Outcome::Passed).map_err(|error| error.to_string());
     let pair = Pair::of(entry, &OWN).map_err(|error| error.to_string());
     add("the entry compiles", compiled.clone());
     match (compiled, pair) {

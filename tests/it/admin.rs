@@ -609,6 +609,36 @@ fn whatever_is_wrong_is_told_as_problem_details() {
 }
 
 #[test]
+fn every_path_of_the_list_is_there() {
+    on_actix(async {
+        let api = Api::new(None);
+        let event = api.ingest("push", "1", b"{}").await;
+        let run = &api.route(&[event], dead).await[0];
+        let listed = api.send("GET", "/api/v1", &[], "").await.json();
+        let paths: Vec<&str> = listed["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        for path in ["dead-letters/{id}", "secrets/{name}/sealed", "health"] {
+            assert!(paths.contains(&path), "{path}");
+        }
+        for path in paths {
+            let id = match path.split('/').next().unwrap() {
+                "events" => event.to_string(),
+                "runs" | "dead-letters" => run.to_string(),
+                "quarantine" => "q0197c1f4e2a00000".to_owned(),
+                "replays" => "1".to_owned(),
+                "functions" => "deploy".to_owned(),
+                _ => "github".to_owned(),
+            };
+            let path = path.replace("{id}", &id).replace("{topic}", "events").replace("{name}", "x");
+            let answer = api.get(&path).await;
+            let detail =
+                if answer.status == 404 { answer.is_problem(404, "not_found") } else { String::new() };
+            assert!(matches!(answer.status, 200 | 404), "{path} answers {}", answer.status);
+            assert!(!detail.contains("no such path"), "{path}");
+        }
+    });
+}
+
+#[test]
 fn foreign_names_and_foreign_pages_are_refused() {
     on_actix(async {
         let api = Api::new(None);

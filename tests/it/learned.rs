@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
+use hookkeeper::secrets::MasterKey;
 
 use crate::support::{Answer, Server, http};
 
@@ -82,4 +83,19 @@ fn asanas_secret_is_learned_once_kept_sealed_and_survives_a_restart() {
     server.cli(&["triggers", "arm", "asana", "--for", "10m"]);
     assert_eq!(handshake(&server, OTHER).status, 200);
     assert_eq!(deliver(&server, OTHER), 200);
+}
+
+/// The expected file was sealed by another implementation, with a nonce of 100, 101, …: format 1 is `1`, the nonce
+/// of 24 bytes, and XChaCha20-Poly1305 with the name as associated data.
+#[test]
+fn a_secret_that_was_sealed_in_format_1_opens() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sealed-1.hex");
+    let text = std::fs::read_to_string(path).unwrap();
+    let digits = text.trim();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    let sealed: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+    let key = MasterKey::from_bytes(std::array::from_fn(|at| at as u8));
+    let secret = key.unseal("notion/signing_secret", &sealed).unwrap();
+    assert_eq!(secret.expose(), b"secret_hunter2");
+    assert!(key.unseal("notion/other", &sealed).is_err());
 }

@@ -133,3 +133,29 @@ fn every_module_says_what_it_is_for() {
         .collect();
     assert!(silent.is_empty(), "without a module doc: {silent:?}");
 }
+
+/// A panic costs one request or attempt only where it unwinds, also in what is shipped.
+#[test]
+fn panics_unwind_in_every_profile() {
+    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let profiles = manifest["profile"].as_table().unwrap();
+    assert!(profiles.contains_key("dist"));
+    for (name, profile) in profiles {
+        assert!(profile.get("panic").is_none_or(|panic| panic.as_str() == Some("unwind")), "{name}");
+    }
+}
+
+#[test]
+fn the_image_is_built_of_all_that_the_build_reads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let dockerfile = read("Dockerfile");
+    let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let copied: Vec<&str> = copies.flat_map(str::split_whitespace).collect();
+    let script = manifest["package"]["build"].as_str().unwrap();
+    for name in ["Cargo.toml", "Cargo.lock", script, "src", "migrations"] {
+        assert!(copied.contains(&name), "the Dockerfile does not copy {name}");
+    }
+}

@@ -84,7 +84,7 @@ impl View {
 }
 
 /// Every path of the reading API, for the list at `/api/v1`.
-pub(super) const PATHS: [&str; 21] = [
+pub(super) const PATHS: [&str; 24] = [
     "events",
     "events/{id}",
     "events/{id}/body",
@@ -93,6 +93,7 @@ pub(super) const PATHS: [&str; 21] = [
     "runs/{id}",
     "runs/{id}/why",
     "dead-letters",
+    "dead-letters/{id}",
     "quarantine",
     "quarantine/{id}",
     "replays",
@@ -104,8 +105,10 @@ pub(super) const PATHS: [&str; 21] = [
     "functions",
     "functions/{id}",
     "secrets",
+    "secrets/{name}/sealed",
     "log",
     "log/{topic}",
+    "health",
 ];
 
 fn bare(query: &Query) -> Result<(), Problem> {

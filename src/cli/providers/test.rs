@@ -94,7 +94,9 @@ fn read(path: &Path) -> anyhow::Result<String> {
         .map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?
         .len();
     if length > FILE_BYTES_MAX {
-        return Err(Usage(format!("{} is larger than 16 MiB", path.display())).into());
+        return Err(
+            Usage(format!("{} is larger than {}", path.display(), render::bytes(FILE_BYTES_MAX))).into()
+        );
     }
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

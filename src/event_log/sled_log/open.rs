@@ -14,8 +14,8 @@ use super::super::reached::{self, Reached, ReachedFile};
 use super::super::reader::PARTITION;
 use super::super::room::Room;
 use super::super::sled_recovery::{self, Findings, snapshot_lsn};
-use super::super::store::{EventLog as _, Seq};
 use super::{Error, SLED_DIR, SledLog, failed, key, key_seq};
+use crate::frames::{EventLog as _, Seq};
 
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
