@@ -29,6 +29,7 @@ use crate::event_log::{Condition, EventLog, Log, Options};
 use crate::flow::TokenBucket;
 use crate::front_door::{self, Door};
 use crate::outbound;
+use crate::permits::RateLimiterFactory;
 use crate::provider::{Activation, Deps, Fixed, ProviderHandle, Providers};
 use crate::quarantine::{self, Quarantine};
 use crate::replay::Replayer;
@@ -182,6 +183,7 @@ impl Running {
             );
         }
         self.admin_door.stop(false).await;
+        futures_util::future::join_all(self.providers.iter().map(ProviderHandle::close_permits)).await;
         let _ = web::block(move || self.quarantine.stop()).await;
         self.log.close(deadline.max(Instant::now() + LOG_CLOSE_TIMEOUT)).await;
         self.provider_arbiter.stop();
@@ -199,6 +201,7 @@ fn providers(
 ) -> anyhow::Result<Arc<Providers>> {
     let config = &options.config;
     let outbound = Arc::new(outbound::Client::new(&config.outbound)?);
+    let permits = RateLimiterFactory::new(clock.clone());
     let mut by_provider: BTreeMap<&ProviderId, Vec<&Trigger>> = BTreeMap::new();
     for trigger in &config.triggers {
         by_provider.entry(&trigger.provider).or_default().push(trigger);
@@ -216,6 +219,7 @@ fn providers(
             entry: entry.clone(),
             vault: vault.clone(),
             outbound: outbound.clone(),
+            permits: permits.clone(),
             public_url: config.server.public_url.clone(),
             triggers: triggers.into_iter().map(with_fixed).collect(),
         };

@@ -7,6 +7,7 @@
 mod audit;
 mod cron;
 mod event;
+mod permits;
 mod run;
 mod switch;
 
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use self::audit::AuditV1;
 use self::cron::CronV1;
 use self::event::{BatchV1, EventHeadV1, EventV1};
+pub(crate) use self::permits::CoolDownV1;
+use self::permits::PermitsV1;
 use self::run::{AttemptedV1, NewRunV1, RoutedV1, RunIdV1, action_code, action_of, new_runs};
 use self::switch::SwitchV1;
 use super::record::{Controlled, Created, Duplicate, Record, Sealed, Switched};
@@ -68,6 +71,7 @@ const EVENT_PART: u8 = 11;
 /// An event that a schedule started. Its tag tells the fold, which decodes no other events.
 const EVENT_TICK: u8 = 12;
 const CRON: u8 = 13;
+const PERMITS: u8 = 16;
 
 /// Events carry their id at a fixed place, where the committer sets it: tag, version, id, length of
 /// the fields, fields, body.
@@ -103,6 +107,7 @@ pub(crate) fn topic_of_tag(record: &[u8]) -> Option<&'static str> {
         SWITCHED => Some("lifecycle"),
         SEALED => Some("secrets"),
         CRON => Some("cron"),
+        PERMITS => Some("permits"),
         _ => None,
     }
 }
@@ -161,6 +166,7 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
         Record::Sealed(it) => encode(SEALED, &(it.name.as_str(), micros(it.at), it.sealed.as_ref())),
         Record::Audit(it) => encode(AUDIT, &AuditV1::of(it)),
         Record::Cron(it) => encode(CRON, &CronV1::of(it)),
+        Record::Permits(it) => encode(PERMITS, &PermitsV1::of(it)),
     }
 }
 
@@ -203,6 +209,7 @@ pub fn decode_record(record: &[u8]) -> Result<Record, DecodeError> {
         }
         AUDIT => Record::Audit(decode::<AuditV1>(body)?.into_domain()?),
         CRON => Record::Cron(decode::<CronV1>(body)?.into_domain()?),
+        PERMITS => Record::Permits(decode::<PermitsV1>(body)?.into_domain()?),
         _ => return Err(DecodeError::UnknownTag(tag)),
     })
 }

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use super::codec::{DecodeError, EventHead, decode_record, encode_record, event_head};
 use super::frame::{Compressor, FrameBuilder};
 use super::record::{
-    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Duplicate, Missed, NewRun, Next, Routed,
-    RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
+    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Duplicate, Missed, NewRun, Next, Permits,
+    Routed, RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
 };
 use super::*;
 use crate::event::{
-    Batch, Body, CRON_TICK, EventState, Origin, RejectReason, RunId, RunState, SignatureStatus, SpooledBody,
-    Timestamp,
+    Batch, Body, CRON_TICK, CoolDown, EventState, Origin, PermitsChange, QuotaLeft, RejectReason, RunId,
+    RunState, SignatureStatus, SpooledBody, TaughtPace, Timestamp,
 };
 
 fn data(name: &str) -> PathBuf {
@@ -205,13 +205,34 @@ fn records_of_events() -> Vec<Record> {
     ]
 }
 
+/// Records of rate limits.
+fn records_of_permits() -> Vec<Record> {
+    let permits =
+        |change| Record::Permits(Permits { at: at(7), provider: "github".parse().unwrap(), change });
+    let quota = QuotaLeft { name: 0xfeed_beef, limit: 5_000, remaining: 12, until: at(900) };
+    let cool_down = CoolDown {
+        scope: "installation-4711".to_owned(),
+        full_at: at(8),
+        blocked_until: at(60),
+        quotas: vec![quota, QuotaLeft { name: 1, limit: 0, remaining: 0, until: at(10) }],
+        pace: Some(TaughtPace { interval_ns: 720_000_001, burst: 10, until: at(86_400) }),
+    };
+    let bare = CoolDown { scope: String::new(), quotas: Vec::new(), pace: None, ..cool_down.clone() };
+    vec![
+        permits(PermitsChange::Opened),
+        permits(PermitsChange::Learned(vec![cool_down.clone(), bare])),
+        permits(PermitsChange::Closed(vec![cool_down])),
+    ]
+}
+
 /// The expected files, and what they say.
-fn expected_files() -> [(&'static str, Vec<Record>); 4] {
+fn expected_files() -> [(&'static str, Vec<Record>); 5] {
     [
         ("records-1.hex", records()),
         ("records-of-schedules-1.hex", records_of_schedules()),
         ("records-of-batches-1.hex", records_of_batches()),
         ("records-of-events-1.hex", records_of_events()),
+        ("records-of-permits-1.hex", records_of_permits()),
     ]
 }
 

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use crate::event::SkipReason;
-use crate::event::{EventId, FunctionId, Position, RunId, StoredEvent, Timestamp, TriggerId};
+use crate::event::{
+    EventId, FunctionId, PermitsChange, Position, ProviderId, RunId, StoredEvent, Timestamp, TriggerId,
+};
 
 /// Why a run waits whose trigger is paused.
 pub const HELD: &str = "held";
@@ -44,6 +46,8 @@ pub enum Record {
     Audit(Audit),
     /// A schedule began, or its ticks were missed. Topic `cron`.
     Cron(Cron),
+    /// Calls of a provider began or ended, or taught its rate limits. Topic `permits`.
+    Permits(Permits),
 }
 
 /// A delivery whose dedupe key was already claimed.
@@ -257,6 +261,17 @@ pub struct Missed {
     pub made_up: u64,
     /// Up to here they are given up; nothing where all are made up for.
     pub given_up_through: Option<Timestamp>,
+}
+
+/// What is known of a provider's rate limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permits {
+    /// When.
+    pub at: Timestamp,
+    /// The provider.
+    pub provider: ProviderId,
+    /// What.
+    pub change: PermitsChange,
 }
 
 /// A secret that hookkeeper keeps. The last record of a name counts; an empty one removes it.

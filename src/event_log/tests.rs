@@ -9,12 +9,13 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::record::{
-    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Missed, NewRun, Next, Routed, RunAction,
-    Sealed, Skip, SkipReason, Start, Switch, Switched,
+    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Missed, NewRun, Next, Permits, Routed,
+    RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
 };
 use super::*;
 use crate::event::{
-    Body, CRON_TICK, EventState, FunctionId, Origin, RunId, RunState, SignatureStatus, Timestamp, TriggerId,
+    Body, CRON_TICK, CoolDown, EventState, FunctionId, Origin, PermitsChange, ProviderId, QuotaLeft, RunId,
+    RunState, SignatureStatus, Timestamp, TriggerId,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -644,6 +645,41 @@ async fn how_far_a_schedule_has_come_is_what_its_events_and_records_say() {
     // What began anew counts from then on, though the clock was set back.
     bed.append(cron(10, CronChange::Began { schedule: "@daily UTC".to_owned() })).await;
     assert_eq!(bed.log().state().schedule(&trigger).unwrap().through, at(10));
+}
+
+#[tokio::test]
+async fn what_is_known_of_rate_limits_outlives_a_restart_until_it_is_over() {
+    let mut bed = Bed::sled();
+    let provider: ProviderId = "github".parse().unwrap();
+    let permits =
+        |seconds, change| Record::Permits(Permits { at: at(seconds), provider: provider.clone(), change });
+    let cool_down = |scope: &str, until| CoolDown {
+        scope: scope.to_owned(),
+        full_at: at(0),
+        blocked_until: at(until),
+        quotas: vec![QuotaLeft { name: 7, limit: 10, remaining: 3, until: at(until) }],
+        pace: None,
+    };
+    assert_eq!(bed.log().state().permits(&provider), PermitsState::default());
+    bed.append(permits(1, PermitsChange::Opened)).await;
+    bed.append(permits(2, PermitsChange::Learned(vec![cool_down("a", 50), cool_down("b\0c", 90)]))).await;
+    bed.append(permits(3, PermitsChange::Learned(vec![cool_down("a", 60)]))).await;
+    let expected = PermitsState {
+        open: true,
+        scopes: [cool_down("a", 60), cool_down("b\0c", 90)].map(|it| (it.scope.clone(), it)).into(),
+    };
+    assert_eq!(bed.log().state().permits(&provider), expected);
+    bed.reboot();
+    assert_eq!(bed.log().state().permits(&provider), expected);
+    bed.log().rebuild().unwrap();
+    assert_eq!(bed.log().state().permits(&provider), expected);
+    assert_eq!(bed.log().read_topic("permits", None, 10).unwrap().items.len(), 3);
+    // The first one is over by then.
+    bed.append(permits(60, PermitsChange::Closed(Vec::new()))).await;
+    let expected = PermitsState { open: false, scopes: [("b\0c".to_owned(), cool_down("b\0c", 90))].into() };
+    assert_eq!(bed.log().state().permits(&provider), expected);
+    bed.reboot();
+    assert_eq!(bed.log().state().permits(&provider), expected);
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Tri
             entry,
             vault: vault.clone(),
             outbound: outbound.clone(),
+            permits: crate::permits::RateLimiterFactory::new(Clock::system()),
             public_url: None,
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };

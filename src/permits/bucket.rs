@@ -14,6 +14,9 @@ pub(super) const HELD_MAX: i64 = 24 * 3_600 * super::budget::SECOND;
 pub(super) const QUOTAS_MAX: usize = 3;
 /// The part of a quota that replays and backfills leave for live calls: one of this many.
 pub(super) const LIVE_RESERVE: u32 = 10;
+/// A quota is worth keeping when no more than one part in this many is left: until then, a restart cannot spend all
+/// of it before the first answer tells what is left.
+const KEPT_BELOW: u32 = 2;
 
 /// How many calls are left until a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,6 +116,16 @@ impl Bucket {
                 quota.remaining = quota.remaining.saturating_add(1);
             }
         }
+    }
+
+    /// Tells whether something is known that a restart must not forget. Tokens are not: they are taken for spent.
+    pub(super) fn is_worth_keeping(&self, now: i64) -> bool {
+        let runs_low =
+            |quota: &Quota| quota.until > now && quota.remaining <= quota.limit.max(1) / KEPT_BELOW;
+        let unknown = |quota: &Quota| quota.until > now && quota.limit == 0;
+        self.blocked_until > now
+            || self.taught_until > now
+            || self.quotas.iter().any(|quota| runs_low(quota) || unknown(quota))
     }
 
     /// Tells whether nothing is missing and nothing is remembered but a rate.

@@ -11,6 +11,7 @@ use super::bucket::Bucket;
 use super::budget::{Budget, Rate};
 use super::headers::{HeaderOverrides, HeaderRules};
 use super::scope::{RateLimiter, Scope, nanos};
+use super::store::{ProviderPermits, Unwritten};
 use crate::clock::Clock;
 use crate::event::ProviderId;
 
@@ -78,6 +79,7 @@ pub struct RateLimiterFactory {
 pub(super) struct Shared {
     pub(super) clock: Clock,
     profile: ArcSwap<Compiled>,
+    pub(super) unwritten: Unwritten,
 }
 
 /// A profile in the form that is worked with.
@@ -99,8 +101,9 @@ impl Shared {
     }
 }
 
-struct Provider {
-    shared: Arc<Shared>,
+/// One provider's scopes.
+pub(super) struct Provider {
+    pub(super) shared: Arc<Shared>,
     scopes: Mutex<Scopes>,
 }
 
@@ -108,6 +111,8 @@ struct Provider {
 struct Scopes {
     by_key: HashMap<Box<str>, Arc<Scope>>,
     swept_at: Option<i64>,
+    /// Since when buckets fill that nobody knows of; full ones, where nothing was spent before.
+    empty_at: Option<i64>,
 }
 
 impl RateLimiterFactory {
@@ -131,13 +136,18 @@ impl RateLimiterFactory {
         RateLimiter::new(provider.scope(key.as_deref().unwrap_or(scope)))
     }
 
+    /// Returns the permits of a provider, for whoever keeps what they know.
+    pub fn provider(&self, provider: &ProviderId) -> ProviderPermits {
+        ProviderPermits(self.of(provider))
+    }
+
     fn of(&self, provider: &ProviderId) -> Arc<Provider> {
         let mut providers = self.providers.lock();
         if let Some(provider) = providers.get(provider) {
             return provider.clone();
         }
         let profile = ArcSwap::from_pointee(Compiled::of(provider, Profile::default()));
-        let shared = Shared { clock: self.clock.clone(), profile };
+        let shared = Shared { clock: self.clock.clone(), profile, unwritten: Unwritten::default() };
         let new = Arc::new(Provider { shared: Arc::new(shared), scopes: Mutex::default() });
         providers.insert(provider.clone(), new.clone());
         new
@@ -152,11 +162,31 @@ impl Provider {
             return scope.clone();
         }
         let key = if scopes.make_room(now) { key } else { OVERFLOW };
-        let new = || {
-            let bucket = Bucket::new(self.shared.profile().rate, i64::MIN);
-            Arc::new(Scope::new(key, self.shared.clone(), bucket))
-        };
+        let rate = self.shared.profile().rate;
+        let full_at = scopes.empty_at.map_or(i64::MIN, |at| at.saturating_add(rate.capacity()));
+        let new = || Arc::new(Scope::new(key, self.shared.clone(), Bucket::new(rate, full_at)));
         scopes.by_key.entry(key.into()).or_insert_with(new).clone()
+    }
+
+    /// Has all buckets that are made from now on start empty at `now`.
+    pub(super) fn start_empty(&self, now: i64) {
+        self.scopes.lock().empty_at = Some(now);
+    }
+
+    /// Puts a scope as it was kept, unless there is one or no room.
+    pub(super) fn restored(&self, key: &str, bucket: Bucket) -> Option<Arc<Scope>> {
+        let mut scopes = self.scopes.lock();
+        if scopes.by_key.contains_key(key) || scopes.by_key.len() >= SCOPES_MAX {
+            return None;
+        }
+        let scope = Arc::new(Scope::new(key, self.shared.clone(), bucket));
+        scopes.by_key.insert(key.into(), scope.clone());
+        Some(scope)
+    }
+
+    /// Returns all scopes.
+    pub(super) fn scopes(&self) -> Vec<Arc<Scope>> {
+        self.scopes.lock().by_key.values().cloned().collect()
     }
 }
 
@@ -184,3 +214,6 @@ fn bounded(scope: &str) -> Option<String> {
     }
     Some(Sha256::digest(scope.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests;

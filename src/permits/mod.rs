@@ -10,7 +10,8 @@
 //! Callers wait in three [lanes](Lane) that share one budget. Who would wait longer than its deadline hears
 //! [`RateLimited`] at once; who waits holds no thread, and one timer serves all waiters of a scope.
 //!
-//! The module itself knows no log, no HTTP client and, outside of its data, no providers by name.
+//! What a provider taught outlives the process: whoever keeps it writes what [`ProviderPermits::changed`]
+//! hands out, and hands it back at the start. The module itself knows no log, no HTTP client and, outside of its data, no providers by name.
 
 mod bucket;
 mod budget;
@@ -21,6 +22,7 @@ mod lane;
 mod learn;
 mod queue;
 mod scope;
+mod store;
 mod values;
 
 pub use budget::Budget;
@@ -30,4 +32,5 @@ pub use lane::{BACKFILL_SHARE, Lane, REPLAY_SHARE};
 pub use learn::{Correction, PACE_CUT_MAX, PACE_RAISE_MAX, Pace, QuotaSeen, TAUGHT_MAX, learn};
 pub use queue::WAITERS_MAX;
 pub use scope::{Permit, RateLimited, RateLimiter};
+pub use store::{Known, ProviderPermits};
 pub use values::{RESET_EPOCH_MILLISECONDS_MIN, RESET_EPOCH_SECONDS_MIN, RESET_SPAN_SECONDS_MAX};

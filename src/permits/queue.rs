@@ -88,7 +88,8 @@ impl Queue {
         let (id, wake) = (self.next_id, Arc::<Wake>::default());
         self.next_id += 1;
         let is_full = self.lanes[lane.index()].len() >= WAITERS_MAX;
-        let deadline = if is_full { i64::MIN } else { deadline };
+        // Whose turn is now is in time, whatever its deadline.
+        let deadline = if is_full { i64::MIN } else { deadline.max(now) };
         self.lanes[lane.index()].push_back(Waiter { id, deadline, wake: wake.clone() });
         self.refuse_late(bucket, shares, now);
         match *wake.outcome.lock() {

@@ -10,6 +10,7 @@ use super::factory::Shared;
 use super::lane::{Lane, Shares};
 use super::learn::{Correction, learn};
 use super::queue::{Outcome, Queue, Wake};
+use super::store::Written;
 use crate::event::Timestamp;
 
 /// The budget allows no call within the caller's deadline.
@@ -73,6 +74,7 @@ pub(super) struct State {
     shares: Shares,
     /// Permits that are out.
     in_flight: u32,
+    pub(super) written: Written,
     /// Made when somebody waits, dropped when nobody does: most scopes have none.
     queue: Option<Box<Queue>>,
 }
@@ -104,8 +106,18 @@ impl State {
 
 impl Scope {
     pub(super) fn new(key: &str, shared: Arc<Shared>, bucket: Bucket) -> Self {
-        let state = State { bucket, shares: Shares::default(), in_flight: 0, queue: None };
+        let (shares, written) = (Shares::default(), Written::default());
+        let state = State { bucket, shares, in_flight: 0, written, queue: None };
         Self { key: key.into(), shared, state: Mutex::new(state) }
+    }
+
+    /// Has the scope written in its time, if there is something worth it.
+    pub(super) fn note(self: &Arc<Self>, state: &mut State, now: i64) {
+        if state.bucket.is_worth_keeping(now)
+            && let Some(at) = state.written.wants(now)
+        {
+            self.shared.unwritten.add(self, at);
+        }
     }
 
     fn now(&self) -> i64 {
@@ -144,7 +156,7 @@ impl RateLimiter {
             {
                 state.bucket.take(now);
                 let epoch = state.bucket.epoch;
-                return Ok(Permit::new(&self.scope, state, epoch));
+                return Ok(Permit::new(&self.scope, state, epoch, now));
             }
             let queue = state.queue.get_or_insert_default();
             let joined = queue.join(lane, nanos(deadline), &state.bucket, state.shares, now);
@@ -194,7 +206,7 @@ impl Waiting<'_> {
         let next = state.dispatch(now);
         if let Some(outcome) = self.wake.outcome.lock().take() {
             return Ok(match outcome {
-                Outcome::Granted { epoch } => Ok(Permit::new(self.scope, state, epoch)),
+                Outcome::Granted { epoch } => Ok(Permit::new(self.scope, state, epoch, now)),
                 Outcome::Refused { at } => Err(limited(at, now)),
             });
         }
@@ -251,8 +263,10 @@ pub struct Permit {
 }
 
 impl Permit {
-    fn new(scope: &Arc<Scope>, state: &mut State, epoch: u32) -> Self {
+    fn new(scope: &Arc<Scope>, state: &mut State, epoch: u32, now: i64) -> Self {
         state.in_flight += 1;
+        scope.shared.unwritten.used();
+        scope.note(state, now);
         Self { scope: scope.clone(), epoch }
     }
 
@@ -315,6 +329,7 @@ impl Permit {
         state.bucket.settle(profile.rate, now);
         if state.bucket.correct(correction, others, profile.rate, profile.headers.unsaid_wait, now) {
             state.replan(now);
+            self.scope.note(&mut state, now);
         }
     }
 

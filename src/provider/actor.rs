@@ -2,7 +2,7 @@
 //!
 //! Owns the provider's resolved and learned secrets, the activation and handshake state of its
 //! triggers, and their verifiers; publishes one immutable [`TriggerSnapshot`] per trigger, and runs the
-//! [`Ticker`] of its cron triggers. The
+//! [`Ticker`] of its cron triggers and the [`Keeper`] of its permits. The
 //! [`ProviderHandle`](super::ProviderHandle) sends it what changes state; it writes to the log. Its
 //! mailbox holds [`MAILBOX`] messages: rejections beyond that are counted, not queued. A rebuild
 //! keeps all that the log has (pauses, arming, learned secrets), and the rate buckets and counters,
@@ -23,9 +23,11 @@ use crate::event::{RejectReason, Timestamp, TriggerId};
 use crate::event_log::record::{Audit, Record, Sealed, Switch, Switched};
 use crate::event_log::{self, Log};
 use crate::outbound;
+use crate::permits::RateLimiterFactory;
 use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
+use super::permits::Keeper;
 use super::settings::{trigger_secrets, trigger_settings};
 use super::ticker::Ticker;
 use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, TriggerSnapshot};
@@ -50,6 +52,8 @@ pub struct Deps {
     pub vault: Arc<Vault>,
     /// Fetches the public keys that the provider publishes.
     pub outbound: Arc<outbound::Client>,
+    /// The buckets of calls to providers.
+    pub permits: RateLimiterFactory,
     /// The URL under which providers reach the front door.
     pub public_url: Option<String>,
     /// The provider's triggers, with what survives the actor.
@@ -128,6 +132,8 @@ pub struct ProviderActor {
     started_at: Timestamp,
     /// The future in which the cron triggers tick.
     ticking: Option<SpawnHandle>,
+    /// The future that keeps what the permits know.
+    keeping: Option<SpawnHandle>,
     _lifeline: Lifeline,
 }
 
@@ -136,7 +142,7 @@ impl ProviderActor {
     /// last good snapshot, if it has one.
     pub(super) fn new(deps: Deps, published: Published, started_at: Timestamp, lifeline: Lifeline) -> Self {
         deps.publish_all(&published);
-        Self { deps, published, started_at, ticking: None, _lifeline: lifeline }
+        Self { deps, published, started_at, ticking: None, keeping: None, _lifeline: lifeline }
     }
 }
 
@@ -152,6 +158,7 @@ impl Actor for ProviderActor {
         }
         let ticker = Ticker::new(&self.deps, self.started_at);
         self.ticking = ticker.map(|ticker| ctx.spawn(ticker.run().into_actor(self)));
+        self.keeping = Some(ctx.spawn(Keeper::new(&self.deps).run().into_actor(self)));
     }
 }
 
@@ -198,7 +205,7 @@ impl Handler<Counted> for ProviderActor {
     }
 }
 
-/// Tick no more, and write what was counted now; the answer comes when the log has it.
+/// Tick and keep permits no more, and write what was counted now; the answer comes when the log has it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Flush;
@@ -207,8 +214,11 @@ impl Handler<Flush> for ProviderActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
-        // A tick that is cut off is stored or stays due.
-        self.ticking.take().map(|ticking| ctx.cancel_future(ticking));
+        // A tick that is cut off is stored or stays due; what permits know is written at the end. The actor lives
+        // as long as one of its futures.
+        for future in self.ticking.take().into_iter().chain(self.keeping.take()) {
+            ctx.cancel_future(future);
+        }
         let lines = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index)).collect();
         write(self.deps.log.clone(), lines)
     }

@@ -17,6 +17,7 @@ use crate::supervise::{NotRunning, Supervised};
 
 use super::actor::{Counted, Flush, Learn, Noted, Published, Refresh, Rejected, Set};
 use super::calls::Calls;
+use super::permits::Keeper;
 use super::{Activation, Deps, LearnError, ProviderActor, PublishedKeys, TriggerSnapshot, Unavailable};
 
 /// Lines per second that one provider may write of what was not to be had.
@@ -44,6 +45,7 @@ pub struct ProviderHandle {
     actor: Supervised<ProviderActor>,
     keys: PublishedKeys,
     calls: Calls,
+    keeper: Keeper,
     /// Lines of the audit for what was not to be had.
     unavailable_lines: TokenBucket,
 }
@@ -66,6 +68,8 @@ impl ProviderHandle {
         let id = deps.entry.id.clone();
         // The first publish is made here, so that no request finds the door open and nobody behind it.
         deps.publish_all(&published);
+        let keeper = Keeper::new(&deps);
+        keeper.restore();
         let keys = PublishedKeys::new(deps.outbound.clone(), deps.clock.clone());
         let calls = Calls::new(deps.outbound.clone(), deps.clock.clone());
         let unavailable_lines = TokenBucket::new(UNAVAILABLE_LINES_PER_SECOND, UNAVAILABLE_LINES_BURST);
@@ -74,7 +78,7 @@ impl ProviderHandle {
             move |lifeline| ProviderActor::new(deps.clone(), published.clone(), started_at, lifeline)
         };
         let actor = Supervised::start(format!("provider {id}"), arbiter, factory);
-        Self { id, published, actor, keys, calls, unavailable_lines }
+        Self { id, published, actor, keys, calls, keeper, unavailable_lines }
     }
 
     /// Returns the provider's id.
@@ -216,6 +220,14 @@ impl ProviderHandle {
     #[cfg(test)]
     pub(crate) fn crash(&self) -> bool {
         self.actor.tell(super::actor::Crash)
+    }
+
+    /// Writes what is known of the provider's rate limits, so that the next start need not assume the worst. For
+    /// the end, when nobody calls the provider any more.
+    pub async fn close_permits(&self) {
+        if let Err(error) = self.keeper.close().await {
+            tracing::warn!(provider = %self.id, %error, "rate limits could not be written; the next start assumes the worst");
+        }
     }
 
     /// Writes what is left to write and ends the actor; its snapshots stay.

@@ -3,13 +3,15 @@
 //! Requests never wait for an actor: they read the snapshot that it published last, and while a
 //! crashed actor is rebuilt, that snapshot goes on serving. Whatever changes state is a message. Beside
 //! the actor, shared by all its lives, are the public keys that the provider publishes. Cron triggers have
-//! no requests: the actor has them tick. The module knows no HTTP; the front door asks it for a trigger by path.
+//! no requests: the actor has them tick. What calls of the provider
+//! taught about its rate limits is kept by the actor too. The module knows no HTTP; the front door asks it for a trigger by path.
 
 mod actor;
 mod audit_gate;
 mod calls;
 mod handle;
 mod keys;
+mod permits;
 mod remote;
 mod settings;
 mod snapshot;

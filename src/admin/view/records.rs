@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{View, page, whole};
 use crate::admin::Problem;
 use crate::admin::query::Query;
-use crate::event::Position;
+use crate::event::{CoolDown, PermitsChange, Position, QuotaLeft, Timestamp};
 use crate::event_log::record::{Cause, CronChange, NewRun, Next, Record, Start, Switch};
 
 impl View {
@@ -97,6 +97,29 @@ fn record_json(record: &Record) -> Value {
             shown["trigger_id"] = json!(it.trigger_id);
             shown
         }
+        Record::Permits(it) => {
+            let mut shown = permits(&it.change);
+            shown["at"] = json!(it.at);
+            shown["provider"] = json!(it.provider);
+            shown
+        }
+    }
+}
+
+fn permits(change: &PermitsChange) -> Value {
+    let quota = |it: &QuotaLeft| json!({"limit": it.limit, "remaining": it.remaining, "until": it.until});
+    let scope = |it: &CoolDown| {
+        json!({
+            "scope": it.scope,
+            "blocked_until": (it.blocked_until > Timestamp::UNIX_EPOCH).then_some(it.blocked_until),
+            "quotas": it.quotas.iter().map(quota).collect::<Vec<_>>(),
+        })
+    };
+    let scopes = |scopes: &[CoolDown]| scopes.iter().map(scope).collect::<Vec<_>>();
+    match change {
+        PermitsChange::Opened => json!({"record": "permits.opened"}),
+        PermitsChange::Learned(it) => json!({"record": "permits.learned", "scopes": scopes(it)}),
+        PermitsChange::Closed(it) => json!({"record": "permits.closed", "scopes": scopes(it)}),
     }
 }
 

@@ -15,9 +15,10 @@ use super::decided::Decisions;
 use super::due::{DueWindow, FreshWindow};
 use super::keys::{self, DueKey};
 use super::overlay::{Batch, Overlay, after_prefix};
+use super::permits::PermitsState;
 use super::rows::{self, FunctionState, Mark, Run, ScheduleState, StateCounts, TriggerState};
 use super::table::Table;
-use crate::event::{FunctionId, Position, RunId, RunState, TriggerId};
+use crate::event::{FunctionId, Position, ProviderId, RunId, RunState, TriggerId};
 use crate::event_log::Seq;
 use crate::event_log::codec::DecodeError;
 use crate::event_log::reader::Reader;
@@ -60,6 +61,7 @@ pub(super) struct Core {
     pub(super) function_states: HashMap<FunctionId, FunctionState>,
     pub(super) triggers: HashMap<TriggerId, TriggerState>,
     pub(super) schedules: HashMap<TriggerId, ScheduleState>,
+    pub(super) permits: HashMap<ProviderId, PermitsState>,
     pub(super) sealed: BTreeMap<String, Bytes>,
 }
 
@@ -85,6 +87,7 @@ impl Core {
             function_states: HashMap::new(),
             triggers: HashMap::new(),
             schedules: HashMap::new(),
+            permits: HashMap::new(),
             sealed: BTreeMap::new(),
         };
         let stored = core.table.get(keys::MARK)?;
@@ -120,14 +123,21 @@ impl Core {
         self.function_states.clear();
         self.triggers.clear();
         self.schedules.clear();
+        self.permits.clear();
         self.sealed.clear();
         Ok(())
     }
 
     fn load_switches(&mut self) -> Result<(), Error> {
         let mut found = Vec::new();
-        let prefixes =
-            [keys::all_triggers(), keys::all_schedules(), keys::all_functions(), keys::all_sealed()];
+        let prefixes = [
+            keys::all_triggers(),
+            keys::all_schedules(),
+            keys::all_permits(),
+            keys::all_permits_scopes(),
+            keys::all_functions(),
+            keys::all_sealed(),
+        ];
         for prefix in prefixes {
             self.scan_prefix(&prefix, false, |key, value| {
                 found.push((key.to_vec(), value.to_vec()));
@@ -147,6 +157,15 @@ impl Core {
                 let state = rows::decode_schedule(&value).map_err(row_error)?;
                 if let Ok(id) = name.parse() {
                     self.schedules.insert(id, state);
+                }
+            } else if key.starts_with(&keys::all_permits()) {
+                if let Ok(provider) = name.parse() {
+                    self.load_permits(provider, value == [1]);
+                }
+            } else if key.starts_with(&keys::all_permits_scopes()) {
+                let cool_down = rows::decode_cool_down(&value).map_err(row_error)?;
+                if let Some(provider) = keys::provider_of_scope(name).and_then(|id| id.parse().ok()) {
+                    self.load_cool_down(provider, cool_down);
                 }
             } else if let Ok(id) = name.parse() {
                 self.function_states.insert(id, rows::decode_function(&value).map_err(row_error)?);

@@ -1,7 +1,7 @@
 //! Keys of the table of derived state. One letter says of what kind a row is; what is read in order stands in
 //! that order behind it, numbers as big-endian bytes.
 
-use crate::event::{FunctionId, Position, RunId, TriggerId};
+use crate::event::{FunctionId, Position, ProviderId, RunId, TriggerId};
 
 /// How far the fold has come, and the sums that it keeps.
 pub(super) const MARK: &[u8] = b"m";
@@ -17,6 +17,8 @@ const FUNCTION: u8 = b'f';
 const SEALED: u8 = b'k';
 const BODY: u8 = b'b';
 const SCHEDULE: u8 = b's';
+const PERMITS: u8 = b'l';
+const PERMITS_SCOPE: u8 = b'q';
 
 fn with_zero(tag: u8, name: &str, more: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + name.len() + more);
@@ -223,6 +225,29 @@ pub(super) fn schedule_key(id: &TriggerId) -> Vec<u8> {
 /// Prefixes of what is kept in memory as a whole: triggers, their schedules, functions, sealed secrets.
 pub(super) fn all_triggers() -> Vec<u8> {
     vec![TRIGGER]
+}
+
+pub(super) fn permits_key(id: &ProviderId) -> Vec<u8> {
+    tagged(PERMITS, id.as_str().as_bytes())
+}
+
+pub(super) fn permits_scope_key(id: &ProviderId, scope: &str) -> Vec<u8> {
+    let mut key = with_zero(PERMITS_SCOPE, id.as_str(), scope.len());
+    key.extend_from_slice(scope.as_bytes());
+    key
+}
+
+/// The provider in the name of one of its scopes' keys.
+pub(super) fn provider_of_scope(name: &str) -> Option<&str> {
+    name.split_once('\0').map(|(provider, _)| provider)
+}
+
+pub(super) fn all_permits() -> Vec<u8> {
+    vec![PERMITS]
+}
+
+pub(super) fn all_permits_scopes() -> Vec<u8> {
+    vec![PERMITS_SCOPE]
 }
 
 pub(super) fn all_schedules() -> Vec<u8> {

@@ -12,6 +12,7 @@ mod follow;
 mod keys;
 mod listing;
 mod overlay;
+mod permits;
 mod rows;
 pub(crate) mod table;
 
@@ -25,6 +26,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::core::{DueRun, Taken};
 pub(crate) use self::follow::Follower;
+pub use self::permits::PermitsState;
 pub use self::rows::{AttemptSummary, FunctionState, HISTORY_MAX, Run, ScheduleState, TriggerState};
 
 use self::core::Core;
@@ -33,7 +35,9 @@ use self::table::Table;
 use super::reader::Reader;
 use super::record::{Record, SkipReason};
 use super::{Error, Page};
-use crate::event::{EventId, EventState, FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
+use crate::event::{
+    EventId, EventState, FunctionId, Position, ProviderId, RunId, RunState, Timestamp, TriggerId,
+};
 use crate::frames::Seq;
 
 /// Most rows that one listing looks at before it hands back a cursor.
@@ -257,6 +261,11 @@ impl State {
     /// Returns how far a trigger's schedule has come; nothing where it never began.
     pub fn schedule(&self, id: &TriggerId) -> Option<ScheduleState> {
         self.0.core.lock().schedules.get(id).cloned()
+    }
+
+    /// Returns what is known of a provider's rate limits.
+    pub fn permits(&self, id: &ProviderId) -> PermitsState {
+        self.0.core.lock().permits.get(id).cloned().unwrap_or_default()
     }
 
     /// Returns a function's state.

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{EventId, FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
-use crate::event_log::codec::{DecodeError, decode, micros, timestamp};
+use crate::event::{CoolDown, EventId, FunctionId, Position, RunId, RunState, Timestamp, TriggerId};
+use crate::event_log::codec::{CoolDownV1, DecodeError, decode, micros, timestamp};
 use crate::event_log::record::Cause;
 
 /// The form of the table.
@@ -237,6 +237,14 @@ pub(super) fn decode_schedule(value: &[u8]) -> Result<ScheduleState, DecodeError
     let (schedule, through, last_tick, missed) = decode::<(&str, i64, Option<i64>, u64)>(value)?;
     let (through, last_tick) = (timestamp(through)?, last_tick.map(timestamp).transpose()?);
     Ok(ScheduleState { schedule: schedule.to_owned(), through, last_tick, missed })
+}
+
+pub(super) fn encode_cool_down(it: &CoolDown) -> Vec<u8> {
+    postcard::to_stdvec(&CoolDownV1::of(it)).expect("rows serialize")
+}
+
+pub(super) fn decode_cool_down(value: &[u8]) -> Result<CoolDown, DecodeError> {
+    decode::<CoolDownV1<'_>>(value)?.into_domain()
 }
 
 pub(super) fn encode_function(it: &FunctionState) -> Vec<u8> {

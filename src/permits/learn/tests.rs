@@ -1,3 +1,5 @@
+//! What headers teach, as providers document them, and as nobody should send them.
+
 use proptest::prelude::*;
 
 use super::*;

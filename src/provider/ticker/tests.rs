@@ -127,6 +127,7 @@ impl House {
             clock: clock.clone(),
             entry,
             vault: Arc::new(Vault::new(folder.path())),
+            permits: crate::permits::RateLimiterFactory::new(clock.clone()),
             public_url: None,
             outbound: Arc::new(crate::outbound::Client::new(&Default::default()).unwrap()),
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],

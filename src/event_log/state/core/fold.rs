@@ -85,6 +85,10 @@ impl Core {
                 self.index_topic("cron", position);
                 self.scheduled(cron);
             }
+            Record::Permits(permits) => {
+                self.index_topic("permits", position);
+                self.permitted(permits);
+            }
         }
         Ok(())
     }
