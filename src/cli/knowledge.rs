@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
-use crate::config::{Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
-use crate::connector::{SchemeFacts, TriggerSettings, Verifier};
+use crate::config::{Knowledge, Proof, ProviderFacts, SecretFact, SecretRef, SettingFact};
+use crate::connector::{BuildError, SchemeFacts, TriggerSettings, Verifier};
+use crate::secrets::{SecretError, resolve_without_store};
 use crate::subscription::Subscription;
 
 /// The built-in catalogue and CEL as a configuration's [`Knowledge`].
@@ -36,16 +37,42 @@ impl Knowledge for BuiltIn {
         facts: ProviderFacts,
         settings: &BTreeMap<String, String>,
     ) -> Result<ProviderFacts, String> {
-        let entry = match &facts.own {
-            Some(text) => own(text)?,
-            None => self.0.get(&facts.id).cloned().ok_or("the provider is gone")?,
-        };
+        let entry = self.entry(&facts)?;
         let scheme = SchemeFacts::of(&entry, settings).map_err(|error| one_line(&error))?;
         Ok(of_scheme(facts, &entry, scheme))
     }
 
     fn compile_cel(&self, expression: &str) -> Result<(), String> {
         Subscription::compile(expression).map(drop).map_err(|error| one_line(&error))
+    }
+
+    fn is_blank(&self, secret: &SecretRef) -> bool {
+        matches!(resolve_without_store(secret), Err(SecretError::Blank(_)))
+    }
+
+    fn try_secret(
+        &self,
+        facts: &ProviderFacts,
+        settings: &BTreeMap<String, String>,
+        name: &str,
+        secret: &SecretRef,
+    ) -> Result<(), String> {
+        let Ok(secret) = resolve_without_store(secret) else { return Ok(()) };
+        let secrets = BTreeMap::from([(name.to_owned(), vec![secret])]);
+        let trigger = TriggerSettings { secrets, settings: settings.clone(), ..TriggerSettings::default() };
+        match Verifier::new(&self.entry(facts)?, &trigger) {
+            Err(BuildError::Secret { why, about, .. }) => Err(format!("{why}; expected: {about}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl BuiltIn {
+    fn entry(&self, facts: &ProviderFacts) -> Result<Arc<ProviderEntry>, String> {
+        match &facts.own {
+            Some(text) => own(text),
+            None => self.0.get(&facts.id).cloned().ok_or_else(|| "the provider is gone".to_owned()),
+        }
     }
 }
 
