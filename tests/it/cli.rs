@@ -285,6 +285,16 @@ fn a_paused_trigger_holds_and_resumes() {
 }
 
 #[test]
+fn names_that_no_secret_can_have_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["../a", "a/../b", "a//b", "a b", ""] {
+        let set = with_input(folder.path(), &["secrets", "set", name], b"");
+        assert_eq!(set.status.code(), Some(2), "{name}");
+        assert!(text(&set.stderr).contains("use letters, digits"), "{}", text(&set.stderr));
+    }
+}
+
+#[test]
 fn stored_secrets_are_set_before_the_first_start_and_used_by_send() {
     let receiver = Receiver::start();
     let text = config(&receiver.url("/fn"));
