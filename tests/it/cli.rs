@@ -285,6 +285,14 @@ fn a_paused_trigger_holds_and_resumes() {
 }
 
 #[test]
+fn sending_nothing_is_wrong_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = with_input(folder.path(), &["send", "github", "--count", "0"], b"");
+    assert_eq!(sent.status.code(), Some(2));
+    assert!(text(&sent.stderr).contains("--count"), "{}", text(&sent.stderr));
+}
+
+#[test]
 fn names_that_no_secret_can_have_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["../a", "a/../b", "a//b", "a b", ""] {
