@@ -25,6 +25,8 @@ pub struct ProviderFacts {
     pub proof: Proof,
     /// Whether nobody has confirmed at the provider what is known of it.
     pub is_unconfirmed: bool,
+    /// Why nobody but the provider can sign as it, where that is so.
+    pub cannot_sign_as: Option<&'static str>,
     /// The text of the entry, where it is the user's own.
     pub own: Option<String>,
     /// How long it may send a delivery again; a longer time than the default widens `dedupe_window`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::document::{Findings, Node, Section, Source};
-use super::function::read_functions;
+use super::function::{check_sign_as, read_functions};
 use super::knowledge::Knowledge;
 use super::outbound::read_outbound;
 use super::problem::{Problem, Warning};
@@ -82,6 +82,9 @@ impl Reader<'_> {
         let (providers, own) = read_providers(self, root);
         let (triggers, trigger_ids) = read_triggers(self, root, &own, has_public_url);
         let functions = read_functions(self, root, &trigger_ids);
+        if let (Some(triggers), Some(functions)) = (&triggers, &functions) {
+            check_sign_as(self, root, triggers, functions, &own);
+        }
         Some(Config {
             server: server?,
             log: log?,

@@ -32,6 +32,7 @@ impl Knowledge for Surroundings {
             "none" => {
                 facts.proof = Proof::None;
                 facts.secrets.clear();
+                facts.cannot_sign_as = Some("it signs nothing");
             }
             "cron" => {
                 facts = ProviderFacts { id: id.into(), kinds: vec![id.into()], ..ProviderFacts::default() }
@@ -487,6 +488,19 @@ fn secrets_that_cannot_serve_are_reported() {
         ],
     );
     assert!(problems.iter().all(|problem| !problem.to_string().contains("malformed")), "{problems:?}");
+}
+
+#[test]
+fn signing_as_a_provider_that_nobody_can_sign_as_is_risky() {
+    let pings =
+        "[[triggers]]\nid = \"pings\"\nprovider = \"none\"\npath = \"/hooks/pings-7c9e6679f7a34d1b9c1a\"\n";
+    let function = "[[functions]]\nid = \"f\"\nhandler = { http = \"http://a/\" }\nsign_as = \"provider\"\n";
+    let (_, warnings) = good(&format!("{TRIGGER}{pings}{function}"));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in ["functions.f.sign_as", "nobody can sign as `none` (trigger `pings`): it signs nothing"] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+    assert!(good(&format!("{TRIGGER}{pings}{function}on = [\"github\"]\n")).1.is_empty());
 }
 
 const NIGHTLY: &str =
