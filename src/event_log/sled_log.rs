@@ -42,7 +42,7 @@ const NO_SPACE: &str = "No space left on device";
 /// Folder of sled's files in the data folder.
 const SLED_DIR: &str = "log";
 /// Says that there is a store, and of which format.
-const MARKER: &str = "FORMAT";
+pub(super) const MARKER: &str = "FORMAT";
 const META_FORMAT: &[u8] = b"format";
 const META_EPOCH: &[u8] = b"epoch";
 
