@@ -23,7 +23,7 @@ pub struct ProviderEntry {
     /// Its name as people write it; default: the id.
     #[serde(default)]
     pub name: String,
-    /// What kind of proof it sends.
+    /// What kind of proof it sends; default: what the signature's algorithm says.
     #[serde(default)]
     pub family: Family,
     /// The provider whose other scheme this entry describes.

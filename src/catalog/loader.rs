@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
-use super::{ProviderEntry, SIGNING_SECRET, SecretSpec};
+use super::{Family, ProviderEntry, SIGNING_SECRET, SecretSpec, Signature};
 
 /// Longest chain of `like`.
 const LIKE_DEPTH_MAX: usize = 4;
@@ -108,8 +108,26 @@ fn complete(entry: &mut ProviderEntry) {
     if entry.name.is_empty() {
         entry.name = entry.id.to_string();
     }
+    if entry.family == Family::default() {
+        entry.family = family(entry.signature.as_ref());
+    }
     if needs_main_secret(entry) && entry.secrets.is_empty() {
         entry.secrets.push(SecretSpec::main_of(&entry.id));
+    }
+}
+
+/// Returns the kind of proof that an entry has which names none.
+fn family(signature: Option<&Signature>) -> Family {
+    let Some(signature) = signature else { return Family::None };
+    match signature.alg.as_deref().unwrap_or_default() {
+        "token" => Family::Token,
+        "jwt" => Family::Jwt,
+        "ed25519" => Family::Ed25519,
+        alg if alg.starts_with("ecdsa-") => Family::Ecdsa,
+        alg if alg.starts_with("rsa-") => Family::Rsa,
+        // Of a setting it is not known yet what it says.
+        alg if alg.is_empty() || alg.starts_with("hmac-") || alg.contains("${") => Family::Hmac,
+        _ => Family::Digest,
     }
 }
 
@@ -150,7 +168,7 @@ fn problem(entry: &str, message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::catalog::{Confidence, ProviderCatalog};
+    use crate::catalog::{Confidence, Family, ProviderCatalog};
 
     const MINIMAL: &str = "id = \"acme\"";
 
@@ -181,6 +199,25 @@ mod tests {
             "what Stripe says of itself stays there"
         );
         assert_eq!(entry.signature.as_ref().unwrap().tolerance_s, Some(300));
+    }
+
+    #[test]
+    fn the_kind_of_proof_follows_from_the_algorithm() {
+        for (signature, expected) in [
+            ("", Family::None),
+            ("[signature]\nsig = \"header:x\"", Family::Hmac),
+            ("[signature]\nsig = \"header:x\"\nalg = \"ed25519\"", Family::Ed25519),
+            ("[signature]\nsig = \"header:x\"\nalg = \"rsa-pss-sha256\"", Family::Rsa),
+            ("[signature]\nsig = \"header:x\"\nalg = \"token\"", Family::Token),
+            (
+                "[signature]\nsig = \"header:x\"\nalg = \"sha256\"\ncontent = \"{secret}{body}\"",
+                Family::Digest,
+            ),
+            ("family = \"hmac-url\"\n[signature]\nsig = \"header:x\"", Family::HmacUrl),
+        ] {
+            let catalog = ProviderCatalog::with_user_entries(&[format!("{MINIMAL}\n{signature}")]).unwrap();
+            assert_eq!(catalog.get("acme").unwrap().family, expected, "{signature}");
+        }
     }
 
     #[test]

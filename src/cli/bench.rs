@@ -169,7 +169,8 @@ impl Bench {
         let duration = duration.ok_or_else(|| Usage("--duration: write 10s, 1m".to_owned()))?;
         let size = crate::config::parse_size(&self.body_size).and_then(|size| usize::try_from(size).ok());
         let size = size.ok_or_else(|| Usage("--body-size: write 7KB, 1MB".to_owned()))?;
-        if !(1..=CONNECTIONS_MAX).contains(&self.connections) || self.bodies == 0 || self.rate < 0.0 {
+        let is_rate = self.rate.is_finite() && self.rate >= 0.0;
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) || self.bodies == 0 || !is_rate {
             return Err(Usage(format!(
                 "use 1 to {CONNECTIONS_MAX} connections, 1 or more bodies, a rate of 0 or more"
             ))

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
-use crate::config::{Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
-use crate::connector::{SchemeFacts, TriggerSettings, Verifier};
+use crate::config::{Knowledge, Proof, ProviderFacts, SecretFact, SecretRef, SettingFact};
+use crate::connector::{BuildError, SchemeFacts, TriggerSettings, Verifier, private_scheme};
+use crate::secrets::{SecretError, resolve_without_store};
 use crate::subscription::Subscription;
 
 /// The built-in catalogue and CEL as a configuration's [`Knowledge`].
@@ -36,16 +37,42 @@ impl Knowledge for BuiltIn {
         facts: ProviderFacts,
         settings: &BTreeMap<String, String>,
     ) -> Result<ProviderFacts, String> {
-        let entry = match &facts.own {
-            Some(text) => own(text)?,
-            None => self.0.get(&facts.id).cloned().ok_or("the provider is gone")?,
-        };
+        let entry = self.entry(&facts)?;
         let scheme = SchemeFacts::of(&entry, settings).map_err(|error| one_line(&error))?;
         Ok(of_scheme(facts, &entry, scheme))
     }
 
     fn compile_cel(&self, expression: &str) -> Result<(), String> {
         Subscription::compile(expression).map(drop).map_err(|error| one_line(&error))
+    }
+
+    fn is_blank(&self, secret: &SecretRef) -> bool {
+        matches!(resolve_without_store(secret), Err(SecretError::Blank(_)))
+    }
+
+    fn try_secret(
+        &self,
+        facts: &ProviderFacts,
+        settings: &BTreeMap<String, String>,
+        name: &str,
+        secret: &SecretRef,
+    ) -> Result<(), String> {
+        let Ok(secret) = resolve_without_store(secret) else { return Ok(()) };
+        let secrets = BTreeMap::from([(name.to_owned(), vec![secret])]);
+        let trigger = TriggerSettings { secrets, settings: settings.clone(), ..TriggerSettings::default() };
+        match Verifier::new(&self.entry(facts)?, &trigger) {
+            Err(BuildError::Secret { why, about, .. }) => Err(format!("{why}; expected: {about}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl BuiltIn {
+    fn entry(&self, facts: &ProviderFacts) -> Result<Arc<ProviderEntry>, String> {
+        match &facts.own {
+            Some(text) => own(text),
+            None => self.0.get(&facts.id).cloned().ok_or_else(|| "the provider is gone".to_owned()),
+        }
     }
 }
 
@@ -72,6 +99,16 @@ fn one_line(error: &impl std::fmt::Display) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
+/// Says why nobody but the provider can sign as it, where that is so.
+fn cannot_sign_as(entry: &Arc<ProviderEntry>) -> Option<&'static str> {
+    let Some(signature) = &entry.signature else { return Some("it signs nothing") };
+    if let Ok(Some(_)) = private_scheme(entry, &BTreeMap::new()) {
+        return Some("it signs with a key of its own");
+    }
+    let in_body = ["json:", "form:", "item:", "body"].iter().any(|place| signature.sig.starts_with(place));
+    in_body.then_some("its proof stands in the body, which is handed on as it came")
+}
+
 fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
     let secrets = entry.secrets.iter().map(|secret| SecretFact {
         name: secret.name.clone(),
@@ -91,11 +128,30 @@ fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
         settings: settings.collect(),
         timestamped: signature.is_some_and(|signature| signature.tolerance_s.is_some()),
         is_unconfirmed: entry.confidence.is_unconfirmed(),
+        cannot_sign_as: cannot_sign_as(entry),
         retries_for: Some(Duration::from_secs(entry.dedupe_window_s)),
         ..ProviderFacts::default()
     };
     match SchemeFacts::of_any(entry) {
         Ok(scheme) => of_scheme(facts, entry, scheme),
         Err(_) => facts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_known_whom_nobody_can_sign_as() {
+        let known = BuiltIn(ProviderCatalog::built_in());
+        let can = |id: &str| known.provider(id).unwrap().cannot_sign_as.is_none();
+        for id in ["github", "stripe", "twilio", "gitlab", "postmark", "qstash", "standard-webhooks"] {
+            assert!(can(id), "{id}");
+        }
+        for id in ["discord", "sendgrid", "aws-sns", "plaid", "adyen", "mailgun", "braintree", "none", "cron"]
+        {
+            assert!(!can(id), "{id}");
+        }
     }
 }

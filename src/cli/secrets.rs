@@ -71,9 +71,16 @@ pub(super) struct Set {
 #[derive(Args)]
 pub(super) struct Name {
     /// The secret's name, such as github/signing_secret
+    #[arg(value_parser = store_name)]
     name: String,
     #[command(flatten)]
     reach: Reach,
+}
+
+/// Reads a name that `store:` references can have.
+fn store_name(text: &str) -> Result<String, &'static str> {
+    let remedy = "use letters, digits, `_`, `-`, `.` and `/`, such as github/signing_secret";
+    if is_store_name(text) { Ok(text.to_owned()) } else { Err(remedy) }
 }
 
 impl Secrets {
@@ -164,9 +171,6 @@ impl Name {
 
     /// Keeps or forgets a secret in a stopped server's folder, so that it is there at the first start.
     async fn keep(&self, data: &Path, secret: Option<Secret>, code: &str) -> anyhow::Result<()> {
-        if !is_store_name(&self.name) {
-            return Err(Usage(format!("{:?} does not serve as a secret's name", self.name)).into());
-        }
         let log = Log::open(Options::new(data))?;
         let sealed = match &secret {
             Some(secret) => Vault::new(data).seal(&self.name, secret)?,

@@ -44,7 +44,7 @@ pub(super) struct Send {
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     /// Send that many, each a delivery of its own
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// Where to [default: the local server's trigger of this provider]
     #[arg(long, value_name = "URL")]

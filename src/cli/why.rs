@@ -54,10 +54,18 @@ fn tell(account: &Value, only: Option<&str>) -> String {
     let mut told = String::new();
     // Writing to a string succeeds.
     let _ = tell_event(&mut told, account);
-    for function in account["functions"].as_array().into_iter().flatten() {
-        if only.is_none_or(|only| text(function, "/id") == only) {
-            let _ = tell_function(&mut told, function);
-        }
+    let functions = account["functions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let shown = functions.iter().filter(|function| only.is_none_or(|only| text(function, "/id") == only));
+    // Who did not want it takes a line each, at the end: there may be many.
+    let (passed, wanted): (Vec<_>, Vec<_>) = shown.partition(|function| has_passed(function));
+    for function in wanted {
+        let _ = tell_function(&mut told, function);
+    }
+    for (index, function) in passed.into_iter().enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        let reason = unwanted(text(function, "/reason"));
+        let id = text(function, "/id");
+        let _ = writeln!(told, "{gap}{BOLD}{id}{BOLD:#}  {DIM}not wanted: {reason}{DIM:#}");
     }
     if account["routed_at"].is_null() {
         let _ = writeln!(told, "  {DIM}not routed yet{DIM:#}");
@@ -151,13 +159,14 @@ fn unwanted(reason: &str) -> &str {
     }
 }
 
+/// Tells whether a function did not want the event, and was not started by a replay either.
+fn has_passed(function: &Value) -> bool {
+    function["runs"].as_array().is_none_or(Vec::is_empty) && !text(function, "/reason").is_empty()
+}
+
 fn tell_function(told: &mut String, function: &Value) -> std::fmt::Result {
     let id = text(function, "/id");
     let runs = function["runs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let reason = text(function, "/reason");
-    if runs.is_empty() && !reason.is_empty() {
-        return writeln!(told, "\n{BOLD}{id}{BOLD:#}  {DIM}not wanted: {}{DIM:#}", unwanted(reason));
-    }
     if runs.is_empty() {
         return writeln!(told, "\n{BOLD}{id}{BOLD:#}  wanted, no run yet");
     }
@@ -229,6 +238,7 @@ mod tests {
             "dedupe": {"key": "72d3", "duplicates": 2, "last_at": "2026-11-23T14:05:00Z", "complete": true},
             "routed_at": "2026-11-23T14:00:00Z",
             "functions": [
+                {"id": "first", "wanted": false, "reason": "on", "runs": []},
                 {"id": "deploy", "wanted": true, "reason": null, "runs": [{
                     "id": "01K-deploy-1", "state": "dead", "reason": "attempts_exhausted", "cause": "live",
                     "history": [{"attempt": 1, "started_at": "2026-11-23T14:00:01Z", "duration_us": 1500,
@@ -249,6 +259,10 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part}\n{told}");
         }
+        assert!(
+            told.contains("does not name the trigger\nmail "),
+            "one line each, after who wanted it: {told}"
+        );
         assert!(!plain(&account, Some("deploy")).contains("mail"));
     }
 }

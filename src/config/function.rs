@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::document::{Node, Section};
 use super::raw::{Reader, Scope, optional, or_default};
 use super::trigger::read_id;
-use super::{Backoff, Concurrency, Format, Function, Handler, Retry};
+use super::{Backoff, Concurrency, Format, Function, Handler, ProviderFacts, Retry, Trigger};
 use crate::event::{FunctionId, TriggerId};
 use crate::settings::is_env_name;
 
@@ -57,6 +57,37 @@ pub(super) fn read_functions(
         Table { reader, trigger_ids }.read(&section, id.and_then(|id| id.parse().ok()))
     };
     items.iter().map(read).collect::<Vec<_>>().into_iter().collect()
+}
+
+/// Warns of functions that are to sign as providers which nobody else can sign as.
+pub(super) fn check_sign_as(
+    reader: &Reader<'_>,
+    root: &Section<'_>,
+    triggers: &[Trigger],
+    functions: &[Function],
+    own: &[ProviderFacts],
+) {
+    let tables = root.get("functions").and_then(|node| node.array("[[functions]] tables"));
+    for (function, table) in functions.iter().zip(tables.into_iter().flatten()) {
+        let Some(mut section) = table.section().filter(|_| function.sign_as_provider) else { continue };
+        section.rename(format!("functions.{}", function.id));
+        let taken = |id: &TriggerId| function.on.is_empty() || function.on.contains(id);
+        for trigger in triggers.iter().filter(|trigger| taken(&trigger.id)) {
+            let id = trigger.provider.as_str();
+            let facts = own.iter().find(|facts| facts.id == id).cloned();
+            let facts = facts.or_else(|| reader.knowledge.provider(id));
+            if let (Some(why), Some(node)) = (facts.and_then(|it| it.cannot_sign_as), section.get("sign_as"))
+            {
+                node.risky(
+                    format!(
+                        "nobody can sign as `{id}` (trigger `{}`): {why}; every attempt will fail",
+                        trigger.id
+                    ),
+                    "name other triggers in `on`; `signing_secret` signs deliveries of every provider",
+                );
+            }
+        }
+    }
 }
 
 /// Reads one function.

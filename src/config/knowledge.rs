@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::SecretRef;
+
 /// What a catalogue entry demands of the triggers that use it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProviderFacts {
@@ -23,6 +25,8 @@ pub struct ProviderFacts {
     pub proof: Proof,
     /// Whether nobody has confirmed at the provider what is known of it.
     pub is_unconfirmed: bool,
+    /// Why nobody but the provider can sign as it, where that is so.
+    pub cannot_sign_as: Option<&'static str>,
     /// The text of the entry, where it is the user's own.
     pub own: Option<String>,
     /// How long it may send a delivery again; a longer time than the default widens `dedupe_window`.
@@ -116,7 +120,30 @@ pub trait Knowledge {
     /// If it is none; the text says why, in one line.
     fn compile_cel(&self, expression: &str) -> Result<(), String>;
 
-    /// Tells whether an environment variable is set and not blank.
+    /// Tells whether what a reference names is there, and blank. What the store keeps is not looked at.
+    fn is_blank(&self, secret: &SecretRef) -> bool {
+        let _ = secret;
+        false
+    }
+
+    /// Holds what a reference names against the form that a provider's secret of the name has. What is not there,
+    /// is blank, or is kept in the store is passed over.
+    ///
+    /// # Errors
+    ///
+    /// If it has another form; the text says which one is expected.
+    fn try_secret(
+        &self,
+        facts: &ProviderFacts,
+        settings: &BTreeMap<String, String>,
+        name: &str,
+        secret: &SecretRef,
+    ) -> Result<(), String> {
+        let _ = (facts, settings, name, secret);
+        Ok(())
+    }
+
+    /// Tells whether an environment variable is set and not empty.
     fn env_is_set(&self, name: &str) -> bool {
         std::env::var_os(name).is_some_and(|value| !value.is_empty())
     }

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::SecretRef;
 use super::document::{Findings, Node, Section, Source};
-use super::function::read_functions;
+use super::function::{check_sign_as, read_functions};
 use super::knowledge::Knowledge;
 use super::outbound::read_outbound;
 use super::problem::{Problem, Warning};
@@ -82,6 +82,9 @@ impl Reader<'_> {
         let (providers, own) = read_providers(self, root);
         let (triggers, trigger_ids) = read_triggers(self, root, &own, has_public_url);
         let functions = read_functions(self, root, &trigger_ids);
+        if let (Some(triggers), Some(functions)) = (&triggers, &functions) {
+            check_sign_as(self, root, triggers, functions, &own);
+        }
         Some(Config {
             server: server?,
             log: log?,
@@ -124,12 +127,11 @@ impl Reader<'_> {
         let workers = or_default(section.get("workers"), default.workers, |node| {
             node.integer(1..=Server::WORKERS_MAX).and_then(|number| usize::try_from(number).ok())
         });
-        let (listen, admin, admin_token) = (listen?, admin?, admin_token?);
-        self.validate_listeners(section, listen, admin, admin_token.is_some());
+        check_listeners(section, listen, admin);
         Some(Server {
-            listen,
-            admin,
-            admin_token,
+            listen: listen?,
+            admin: admin?,
+            admin_token: admin_token?,
             public_url: public_url?,
             admin_names: admin_names?,
             tls: tls?,
@@ -137,31 +139,6 @@ impl Reader<'_> {
             stop_timeout: stop_timeout?,
             workers: workers?,
         })
-    }
-
-    fn validate_listeners(
-        &self,
-        section: &Section<'_>,
-        listen: SocketAddr,
-        admin: SocketAddr,
-        has_token: bool,
-    ) {
-        if !admin.ip().is_loopback() && !has_token {
-            let node = section.get("admin").expect("the default is loopback");
-            node.wrong(
-                "the admin listener is reachable from other machines, and `admin_token` is missing",
-                "set admin_token = \"env:HOOKKEEPER_ADMIN_TOKEN\", or listen on 127.0.0.1",
-            );
-        }
-        let same_address =
-            listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
-        if listen.port() == admin.port() && listen.port() != 0 && same_address {
-            let node = section.get("admin").or_else(|| section.get("listen")).expect("the defaults differ");
-            node.wrong(
-                "`listen` and `admin` are the same address",
-                "give the admin listener a port of its own",
-            );
-        }
     }
 
     fn log(&self, section: &Section<'_>) -> Option<Log> {
@@ -346,28 +323,61 @@ impl Reader<'_> {
                 return None;
             }
         };
-        match &found {
-            SecretRef::Literal(_) => node.risky_secret(
+        if let SecretRef::Literal(_) = &found {
+            node.risky_secret(
                 "a literal secret stands in the configuration",
                 "fit for examples and tests only: refer to it with \"env:NAME\", \"file:PATH\" or \"store:NAME\"",
-            ),
-            SecretRef::Env(name) if self.scope == Scope::Full && !self.knowledge.env_is_set(name) => {
-                node.wrong(
-                    format!("the environment variable {name} is not set"),
-                    format!("set it before hookkeeper starts: export {name}=…"),
-                );
-            }
-            SecretRef::File(path) if self.scope == Scope::Full => {
-                if let Err(reason) = self.knowledge.try_file(path) {
-                    node.wrong(
-                        format!("cannot read {}: {reason}", path.display()),
-                        "create the file, readable by hookkeeper's user alone",
-                    );
-                }
-            }
-            _ => {}
+            );
+        }
+        if self.scope == Scope::Full {
+            self.check_secret(node, &found);
         }
         Some(found)
+    }
+
+    /// Reports a reference to what is not there, cannot be read, or is blank.
+    fn check_secret(&self, node: &Node<'_>, secret: &SecretRef) {
+        let blank = || {
+            node.wrong_secret(
+                format!("the secret of {secret} is blank"),
+                "it would protect nothing: set it to what the provider shows",
+            );
+        };
+        match secret {
+            SecretRef::Env(name) if !self.knowledge.env_is_set(name) => node.wrong(
+                format!("the environment variable {name} is not set"),
+                format!("set it before hookkeeper starts: export {name}=…"),
+            ),
+            SecretRef::File(path) => match self.knowledge.try_file(path) {
+                Ok(()) if self.knowledge.is_blank(secret) => blank(),
+                Ok(()) => {}
+                Err(reason) => node.wrong(
+                    format!("cannot read {}: {reason}", path.display()),
+                    "create the file, readable by hookkeeper's user alone",
+                ),
+            },
+            secret if self.knowledge.is_blank(secret) => blank(),
+            _ => {}
+        }
+    }
+}
+
+/// Reports what is wrong with the addresses together, as far as they could be read.
+fn check_listeners(section: &Section<'_>, listen: Option<SocketAddr>, admin: Option<SocketAddr>) {
+    let Some(admin) = admin else { return };
+    if !admin.ip().is_loopback() && section.get("admin_token").is_none() {
+        let node = section.get("admin").expect("the default is loopback");
+        node.wrong(
+            "the admin listener is reachable from other machines, and `admin_token` is missing",
+            "set admin_token = \"env:HOOKKEEPER_ADMIN_TOKEN\", or listen on 127.0.0.1",
+        );
+    }
+    let Some(listen) = listen else { return };
+    let same_address =
+        listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    if listen.port() == admin.port() && listen.port() != 0 && same_address {
+        let node = section.get("admin").or_else(|| section.get("listen")).expect("the defaults differ");
+        node.wrong("`listen` and `admin` are the same address", "give the admin listener a port of its own");
     }
 }
 

@@ -32,6 +32,7 @@ impl Knowledge for Surroundings {
             "none" => {
                 facts.proof = Proof::None;
                 facts.secrets.clear();
+                facts.cannot_sign_as = Some("it signs nothing");
             }
             "cron" => {
                 facts = ProviderFacts { id: id.into(), kinds: vec![id.into()], ..ProviderFacts::default() }
@@ -69,6 +70,23 @@ impl Knowledge for Surroundings {
 
     fn try_file(&self, path: &std::path::Path) -> Result<(), String> {
         if path.ends_with("there") { Ok(()) } else { Err("no such file".into()) }
+    }
+
+    fn is_blank(&self, secret: &SecretRef) -> bool {
+        matches!(secret, SecretRef::Literal(text) if text.trim().is_empty())
+    }
+
+    fn try_secret(
+        &self,
+        _: &ProviderFacts,
+        _: &std::collections::BTreeMap<String, String>,
+        _: &str,
+        secret: &SecretRef,
+    ) -> Result<(), String> {
+        match secret {
+            SecretRef::Literal(text) if text == "malformed" => Err("expected: another form".into()),
+            _ => Ok(()),
+        }
     }
 
     fn program_exists(&self, program: &str) -> bool {
@@ -418,6 +436,71 @@ fn paths_are_taken_once() {
         &format!("{TRIGGER}{second}"),
         &[(7, "triggers.other.path", "path /hooks/github is taken by trigger `github`")],
     );
+}
+
+#[test]
+fn what_is_wrong_with_one_thing_hides_nothing_of_another() {
+    // A trigger that is broken in another way has its path all the same.
+    let broken = TRIGGER.replace("GITHUB_SECRET", "MISSING");
+    let same_id = TRIGGER.replace("provider", "path = \"/hooks/github\"\nprovider");
+    bad(
+        &format!("{broken}{same_id}"),
+        &[
+            (4, "triggers.github.secrets.signing_secret", "the environment variable MISSING is not set"),
+            (6, "triggers[1].id", "id `github` is used twice"),
+            (7, "triggers[1].path", "path /hooks/github is taken by trigger `github` (line 1)"),
+        ],
+    );
+    let limits = "rate_limit = { per_second = 0, burst = 0 }\n";
+    bad(
+        &format!("{TRIGGER}{limits}"),
+        &[
+            (5, "triggers.github.rate_limit.per_second", "number out of range"),
+            (5, "triggers.github.rate_limit.burst", "number out of range"),
+        ],
+    );
+    bad(
+        "[server]\nlisten = \"127.0.0.1:99999\"\nadmin = \"0.0.0.0:8081\"\n",
+        &[
+            (2, "server.listen", "this is not an address"),
+            (3, "server.admin", "the admin listener is reachable from other machines"),
+        ],
+    );
+    // One mistake is told once.
+    bad(
+        &format!("{TRIGGER}settings = {{ header = \"X Sig\" }}\n"),
+        &[(5, "triggers.github.settings.header", "the provider has no setting of this name")],
+    );
+}
+
+#[test]
+fn secrets_that_cannot_serve_are_reported() {
+    let secrets = |list: &str| TRIGGER.replace("\"env:GITHUB_SECRET\"", list);
+    let problems = bad(
+        &secrets("[\"env:GITHUB_SECRET\", \"literal: \", \"literal:malformed\"]"),
+        &[
+            (4, "triggers.github.secrets.signing_secret[1]", "the secret of literal:[redacted] is blank"),
+            (
+                4,
+                "triggers.github.secrets.signing_secret[2]",
+                "the secret of literal:[redacted] does not serve",
+            ),
+        ],
+    );
+    assert!(problems.iter().all(|problem| !problem.to_string().contains("malformed")), "{problems:?}");
+}
+
+#[test]
+fn signing_as_a_provider_that_nobody_can_sign_as_is_risky() {
+    let pings =
+        "[[triggers]]\nid = \"pings\"\nprovider = \"none\"\npath = \"/hooks/pings-7c9e6679f7a34d1b9c1a\"\n";
+    let function = "[[functions]]\nid = \"f\"\nhandler = { http = \"http://a/\" }\nsign_as = \"provider\"\n";
+    let (_, warnings) = good(&format!("{TRIGGER}{pings}{function}"));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in ["functions.f.sign_as", "nobody can sign as `none` (trigger `pings`): it signs nothing"] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+    assert!(good(&format!("{TRIGGER}{pings}{function}on = [\"github\"]\n")).1.is_empty());
 }
 
 const NIGHTLY: &str =

@@ -7,7 +7,7 @@ use super::SecretRef;
 use super::cron::{CRON_KEYS, read_cron};
 use super::document::{Node, Section};
 use super::knowledge::{CRON, Proof, ProviderFacts, WEBHOOK};
-use super::raw::{Reader, optional, or_default};
+use super::raw::{Reader, Scope, optional, or_default};
 use super::units::format_duration;
 use super::{Dedupe, RateLimit, Trigger, TriggerKind};
 use crate::event::{ProviderId, TriggerId};
@@ -84,20 +84,23 @@ pub(super) fn read_triggers(
     for item in &items {
         let trigger = item.section().and_then(|mut section| {
             let id = read_id(&mut section, "triggers", &mut ids);
-            let trigger =
-                Table { reader, own, has_public_url }.read(&section, id.and_then(|id| id.parse().ok()))?;
-            let place = (trigger.id.to_string(), section.line());
-            if !trigger.path.is_empty()
-                && let Some((other, line)) = paths.insert(trigger.path.clone(), place)
+            let id = id.and_then(|id| id.parse().ok());
+            let path = claimed_path(&section, id.as_ref());
+            let name = id.as_ref().map_or_else(|| section.key.clone(), ToString::to_string);
+            let trigger = Table { reader, own, has_public_url }.read(&section, id);
+            // Of a broken trigger it counts as well, so that a second run finds nothing new.
+            let claims = trigger.as_ref().map_or(!looks_scheduled(&section), |it| !it.path.is_empty());
+            if let Some(path) = path.filter(|_| claims)
+                && let Some((other, line)) = paths.insert(path.clone(), (name, section.line()))
             {
-                let message = format!("path {} is taken by trigger `{other}` (line {line})", trigger.path);
+                let message = format!("path {path} is taken by trigger `{other}` (line {line})");
                 match section.get("path") {
                     Some(node) => node.wrong(message, "give each trigger a path of its own"),
                     None => section.missing("path", message, "give each trigger a path of its own"),
                 }
                 return None;
             }
-            Some(trigger)
+            trigger
         });
         triggers.push(trigger);
     }
@@ -129,6 +132,22 @@ pub(super) fn read_id(
     Some(id.to_owned())
 }
 
+/// Returns the path that a trigger asks for, whatever else is wrong with it.
+fn claimed_path(section: &Section<'_>, id: Option<&TriggerId>) -> Option<String> {
+    match section.get("path") {
+        Some(node) if node.is_string() => {
+            node.string("a path").filter(|path| path.starts_with('/')).map(str::to_owned)
+        }
+        Some(_) => None,
+        None => id.map(|id| format!("/hooks/{id}")),
+    }
+}
+
+/// Tells whether a table has a key of cron triggers.
+fn looks_scheduled(section: &Section<'_>) -> bool {
+    CRON_KEYS.iter().any(|key| section.get(key).is_some())
+}
+
 /// Reads one trigger.
 struct Table<'a> {
     reader: &'a Reader<'a>,
@@ -143,8 +162,7 @@ impl Table<'_> {
         let provider = named.as_ref().and_then(|node| self.provider(node));
         let kind = self.kind(section, provider.as_ref().map(|(_, facts)| facts));
         // Of a wrong kind, the rest is read all the same, as what it looks like.
-        let looks_scheduled = CRON_KEYS.iter().any(|key| section.get(key).is_some());
-        let is_cron = kind.map_or(looks_scheduled, |kind| kind == CRON);
+        let is_cron = kind.map_or_else(|| looks_scheduled(section), |kind| kind == CRON);
         let trigger = match is_cron {
             true => self.read_scheduled(section, id, provider),
             false => self.read_called(section, id, provider),
@@ -216,6 +234,7 @@ impl Table<'_> {
             or_default(section.get("public_keys"), Vec::new(), |node| self.reader.secrets(node));
         if let (Some(facts), Some(settings), Some(node)) = (facts, &settings, &section.get("provider")) {
             self.scheme(section, node, facts.clone(), settings, path.as_deref());
+            self.fit(section, facts, settings);
         }
         Some(Trigger {
             id: id?,
@@ -230,6 +249,26 @@ impl Table<'_> {
             settings: settings?,
             public_keys: public_keys?,
         })
+    }
+
+    /// Holds each secret against the form that the provider's secrets have.
+    fn fit(&self, section: &Section<'_>, facts: &ProviderFacts, settings: &BTreeMap<String, String>) {
+        let table = section.get("secrets").filter(Node::is_table).and_then(|node| node.section());
+        if self.reader.scope != Scope::Full {
+            return;
+        }
+        for (name, node) in table.iter().flat_map(Section::entries) {
+            let list = if node.is_array() { node.array("secret references") } else { None };
+            for item in list.unwrap_or_else(|| vec![node]).iter().filter(|item| item.is_string()) {
+                let text = item.string("a secret reference").unwrap_or_default();
+                let Ok(secret) = SecretRef::parse(text, &self.reader.findings.source().base) else {
+                    continue;
+                };
+                if let Err(reason) = self.reader.knowledge.try_secret(facts, settings, name, &secret) {
+                    item.wrong_secret(format!("the secret of {secret} does not serve"), reason);
+                }
+            }
+        }
     }
 
     /// Holds what follows from the provider's scheme with the trigger's settings, and tells how far it is to
@@ -434,6 +473,7 @@ impl Table<'_> {
                     if let Some(table) = &table {
                         table.unknown_name(name, "the provider has no setting of this name", known, remedy);
                     }
+                    complete = false;
                 }
             }
         }
@@ -476,10 +516,11 @@ impl Table<'_> {
         let section = node.section()?;
         section.only(&["per_second", "burst"], &[]);
         let example = "rate_limit = { per_second = 500, burst = 1000 }";
-        let per_second = section.require("per_second", example)?.positive(RateLimit::PER_SECOND_MAX)?;
-        let burst = or_default(section.get("burst"), per_second.ceil().max(1.0) as u64, |node| {
-            node.integer(1..=RateLimit::BURST_MAX)
-        })?;
+        let per_second = section.require("per_second", example);
+        let per_second = per_second.and_then(|node| node.positive(RateLimit::PER_SECOND_MAX));
+        let burst = optional(section.get("burst"), |node| node.integer(1..=RateLimit::BURST_MAX));
+        let (per_second, burst) = (per_second?, burst?);
+        let burst = burst.unwrap_or(per_second.ceil().max(1.0) as u64);
         Some(RateLimit { per_second, burst: u32::try_from(burst).ok()? })
     }
 }

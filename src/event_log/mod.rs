@@ -522,7 +522,8 @@ fn make_data_dir(dir: &Path) -> Result<(), Error> {
 
 /// Opens a stopped server's store.
 fn open_to_read(dir: &Path) -> Result<Opened, Error> {
-    if !dir.is_dir() {
+    // Before anything is made there: it may be somebody else's folder.
+    if !dir.join(sled_log::MARKER).exists() {
         return Err(Error::Missing { dir: dir.to_owned() });
     }
     open_store(dir, None, Lock::take(dir)?, false)

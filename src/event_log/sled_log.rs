@@ -9,6 +9,8 @@
 
 mod open;
 
+pub(super) use open::MARKER;
+
 use std::fs::{self, File};
 use std::path::PathBuf;
 

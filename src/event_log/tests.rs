@@ -257,6 +257,9 @@ async fn reader_sees_all_and_writes_nothing() {
     let deadline = Instant::now() + Duration::from_secs(1);
     assert!(matches!(reader.ingest(vec![new_event(None)], deadline).await, Err(IngestError::Failing(_))));
     assert!(matches!(Log::open_reader(&bed.dir.path().join("nothing")), Err(Error::Missing { .. })));
+    let foreign = tempfile::tempdir().unwrap();
+    assert!(matches!(Log::open_reader(foreign.path()), Err(Error::Missing { .. })));
+    assert!(foreign.path().read_dir().unwrap().next().is_none(), "nothing is left in a foreign folder");
 }
 
 #[tokio::test]

@@ -69,11 +69,13 @@ impl RefError {
 pub const STORE_NAME_BYTES_MAX: usize = 128;
 
 /// Tells whether `name` may name a stored secret: letters, digits, `_ - . /`, at most
-/// [`STORE_NAME_BYTES_MAX`] bytes, the first a letter or digit.
+/// [`STORE_NAME_BYTES_MAX`] bytes, the first a letter or digit. It is part of a URL's path, so no part of it is
+/// empty or of dots.
 pub fn is_store_name(name: &str) -> bool {
     name.len() <= STORE_NAME_BYTES_MAX
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+        && !name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// Tells whether `name` may name an environment variable.

@@ -116,10 +116,11 @@ impl Scheme {
         }
     }
 
-    /// Returns the delivery's id where it is part of what is signed. Where it is not, it is not looked
-    /// for, so that the body of a request that may be forged is not parsed.
+    /// Returns the delivery's id where it is part of what is signed; an empty one is none. Where it is not part,
+    /// it is not looked for, so that the body of a request that may be forged is not parsed.
     pub(super) fn signed_id<'v>(&self, values: &'v Values<'_>) -> Option<Cow<'v, [u8]>> {
-        self.ids.iter().filter(|_| self.covers_id()).find_map(|slot| values.get(*slot))
+        let mut ids = self.ids.iter().filter(|_| self.covers_id()).filter_map(|slot| values.get(*slot));
+        ids.find(|id| !id.is_empty())
     }
 
     /// Reads what the request claims: its signatures and its signed time.

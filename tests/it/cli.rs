@@ -272,7 +272,7 @@ fn replays_and_dead_letters_go_round() {
 
 #[test]
 fn a_paused_trigger_holds_and_resumes() {
-    let receiver = Receiver::start();
+    let receiver = Receiver::answering(|_, _| crate::support::receiver::status(500, ""));
     let server = Server::start(&config(&receiver.url("/fn")));
     server.cli(&["triggers", "pause", "github"]);
     server.cli(&["send", "github", "--json"]);
@@ -280,8 +280,31 @@ fn a_paused_trigger_holds_and_resumes() {
     assert!(server.cli(&["events", "list"]).contains("held"));
     server.cli(&["triggers", "resume", "github"]);
     receiver.wait_for(1);
+    server.wait("the failed attempt", |server| {
+        server.items(&["runs", "list", "--state", "pending"]).len() == 1
+    });
+    let listed = server.cli(&["events", "list"]);
+    assert!(listed.contains("open") && !listed.contains("held"), "{listed}");
     fails(&server, &["triggers", "arm", "github"], 1, "nothing to arm for");
     fails(&server, &["triggers", "pause", "gihub"], 1, "there is no trigger");
+}
+
+#[test]
+fn sending_nothing_is_wrong_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = with_input(folder.path(), &["send", "github", "--count", "0"], b"");
+    assert_eq!(sent.status.code(), Some(2));
+    assert!(text(&sent.stderr).contains("--count"), "{}", text(&sent.stderr));
+}
+
+#[test]
+fn names_that_no_secret_can_have_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["../a", "a/../b", "a//b", "a b", ""] {
+        let set = with_input(folder.path(), &["secrets", "set", name], b"");
+        assert_eq!(set.status.code(), Some(2), "{name}");
+        assert!(text(&set.stderr).contains("use letters, digits"), "{}", text(&set.stderr));
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{View, page};
 use crate::admin::Problem;
 use crate::admin::query::Query;
-use crate::event::{Batch, EventContent, EventId, EventState, Position, StoredEvent, Timestamp};
-use crate::event_log::{Error, EventScan, Log};
+use crate::event::{Batch, EventContent, EventId, EventState, Position, RunState, StoredEvent, Timestamp};
+use crate::event_log::record::HELD;
+use crate::event_log::{Error, EventScan, Log, Run};
 use crate::subscription::Glob;
 
 /// Most events that one page looks at.
@@ -170,12 +171,22 @@ impl View {
             "occurred_at": content.occurred_at,
             "dedupe_key": content.dedupe_key,
             "origin": content.origin,
-            "held": content.held,
+            "held": self.is_held(event)?,
             "state": self.log.state().event_state(event.id)?,
             "signature_status": content.signature_status,
             "body_bytes": content.body.len(),
             "batch": batch(content),
         }))
+    }
+
+    /// Tells whether an event that came while its trigger was paused still waits for it to be resumed.
+    fn is_held(&self, event: &StoredEvent) -> Result<bool, Error> {
+        if !event.content.held {
+            return Ok(false);
+        }
+        let runs = self.log.state().runs_of(event.id)?;
+        let waits = |run: &Run| run.state == RunState::Waiting && run.reason.as_deref() == Some(HELD);
+        Ok(runs.is_empty() || runs.iter().any(waits))
     }
 
     /// Finds an event.

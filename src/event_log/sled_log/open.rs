@@ -30,7 +30,7 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 const NO_SPACE: &str = "No space left on device";
 
 /// Says that there is a store, and of which format.
-const MARKER: &str = "FORMAT";
+pub(in crate::event_log) const MARKER: &str = "FORMAT";
 const META_FORMAT: &[u8] = b"format";
 
 impl SledLog {

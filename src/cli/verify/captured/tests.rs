@@ -166,6 +166,20 @@ fn keys_that_are_given_need_no_secrets_to_fetch_them_with() {
 }
 
 #[test]
+fn an_empty_id_is_none() {
+    for (id, signature, expected) in [
+        ("msg_1", "FvNWKi+N4x7QaqJn+wO8gZOr+a7snL0G+oOuI2yYicw=", Value::Null),
+        ("", "ZMQbsW+Mb6/upgHVrk+GQBJOy59Wh0qcqdB3LwPatK8=", json!("missing_header")),
+    ] {
+        let line = json!({
+            "provider": "standard-webhooks", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "body": "{}",
+            "headers": {"webhook-id": id, "webhook-timestamp": "1795442400", "webhook-signature": format!("v1,{signature}")},
+        });
+        assert_eq!(judged(line).unwrap()["reason"], expected, "{id:?}");
+    }
+}
+
+#[test]
 fn a_secret_that_cannot_serve_verifies_nothing() {
     for secret in ["", " ", "\0\0"] {
         let verdict = judged(hello(json!({"secret": secret}))).unwrap();
