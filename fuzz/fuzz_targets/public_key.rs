@@ -12,16 +12,17 @@ use hookkeeper::catalog::KeyDocument;
 use hookkeeper::connector::{FetchedKey, KeyRequest};
 use hookkeeper::event::Header;
 use hookkeeper::signature::{
-    Encoding, Fields, Hash, PublicKey, PublicScheme, Request, Scheme, Text, Values, Window,
+    Curve, Encoding, Fields, Hash, PublicKey, PublicScheme, Request, Scheme, Text, Values, Window,
 };
 use hookkeeper_fuzz::{line, now};
 use libfuzzer_sys::fuzz_target;
 
 /// Most keys of one answer.
 const KEYS_MAX: usize = 64;
-const KINDS: [PublicScheme; 3] = [
+const KINDS: [PublicScheme; 4] = [
     PublicScheme::Ed25519,
-    PublicScheme::Ecdsa { hash: Hash::Sha256, der: true },
+    PublicScheme::Ecdsa { curve: Curve::P256, hash: Hash::Sha256, der: true },
+    PublicScheme::Ecdsa { curve: Curve::P521, hash: Hash::Sha512, der: true },
     PublicScheme::RsaPkcs1(Hash::Sha256),
 ];
 
@@ -40,6 +41,7 @@ fn read_answer(from: KeyDocument, answer: &[u8]) {
         pointer: "/key".to_owned(),
         key_id: Some("k".to_owned()),
         cache: Duration::from_secs(60),
+        lacks: None,
     };
     let keys = request.read(answer, now());
     assert!(keys.len() <= KEYS_MAX);

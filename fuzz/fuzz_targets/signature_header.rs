@@ -40,6 +40,6 @@ fuzz_target!(|data: &[u8]| {
     };
     if let Ok(syntax) = Syntax::new(&[pattern], Some(separator)) {
         read(&syntax, text);
-        read(&syntax, syntax.write("5257a869e7ec", "1614265330", "id1").as_bytes());
+        read(&syntax, syntax.write("5257a869e7ec", "1614265330", "id1", "eyJhbGciOiJSUzI1NiJ9").as_bytes());
     }
 });

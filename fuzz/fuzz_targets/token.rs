@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use hookkeeper::event::Header;
 use hookkeeper::signature::{
-    BindText, Fields, Hash, Key, Named, PrivateKey, Problem, PublicScheme, Request, Scheme, Text, Values,
+    BindText, Curve, Fields, Hash, Key, Named, PrivateKey, Problem, PublicScheme, Request, Scheme, Text, Values,
     Window,
 };
 use hookkeeper_fuzz::{line, now, secret_of};
@@ -19,7 +19,7 @@ const SHARED: [&str; 3] = ["HS256", "HS384", "HS512"];
 const PUBLIC: [&str; 8] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "EdDSA"];
 /// Of RFC 7517, appendix A.1.
 const RSA: &str = r#"{"kty":"RSA","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}"#;
-const ES256: PublicScheme = PublicScheme::Ecdsa { hash: Hash::Sha256, der: false };
+const ES256: PublicScheme = PublicScheme::Ecdsa { curve: Curve::P256, hash: Hash::Sha256, der: false };
 static WINDOW: LazyLock<Window> = LazyLock::new(|| Window { now: now(), tolerance: None });
 
 struct Case {

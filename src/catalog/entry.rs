@@ -114,7 +114,7 @@ pub enum Family {
     Basic,
     /// Ed25519 signature.
     Ed25519,
-    /// ECDSA signature on P-256.
+    /// ECDSA signature on P-256 or P-521.
     Ecdsa,
     /// RSA signature.
     Rsa,

@@ -54,7 +54,7 @@ impl Family {
             Family::Token => "the secret itself, as a token",
             Family::Basic => "user name and password",
             Family::Ed25519 => "Ed25519 signature",
-            Family::Ecdsa => "ECDSA signature (P-256)",
+            Family::Ecdsa => "ECDSA signature (P-256, P-521)",
             Family::Rsa => "RSA signature",
             Family::Jwt => "signed token (JWT)",
             Family::None => "no proof at all",
@@ -114,6 +114,10 @@ pub fn place(location: &str) -> String {
         ("item", "") => "the item".to_owned(),
         ("item", pointer) => format!("item field {pointer}"),
         ("claim", name) => format!("the token's claim {name}"),
+        ("packed", name) => match name.split_once('/') {
+            Some((header, pointer)) => format!("field /{pointer} in header {header}"),
+            None => location.to_owned(),
+        },
         _ => location.to_owned(),
     }
 }
@@ -146,6 +150,8 @@ enum Part {
     Value(String),
     /// `[` or `]`: what stands between may be left out as a whole.
     Optional(Vec<Part>),
+    /// `{(` and `)|filters}`: filters for several parts as one.
+    Group(Vec<Part>, String),
 }
 
 impl Part {
@@ -160,6 +166,10 @@ impl Part {
                     parts => format!("if there: ({})", parts.join(", ")),
                 }
             }
+            Part::Group(parts, filters) => {
+                let parts: Vec<String> = parts.iter().map(Part::in_words).collect();
+                filtered(format!("({})", parts.join(", ")), filters)
+            }
         }
     }
 }
@@ -169,7 +179,18 @@ fn parts(template: &str) -> Vec<Part> {
     let mut levels: Vec<Vec<Part>> = vec![Vec::new()];
     let mut literal = String::new();
     let mut rest = template.chars().peekable();
+    let mut in_group = false;
     while let Some(c) = rest.next() {
+        if c == ')' && in_group && matches!(rest.peek(), Some('|' | '}')) {
+            let mut inner = levels.pop().unwrap_or_default();
+            if !literal.is_empty() {
+                inner.push(Part::Text(std::mem::take(&mut literal)));
+            }
+            let filters = rest.by_ref().take_while(|c| *c != '}').collect();
+            levels.last_mut().expect("the outermost level stays").push(Part::Group(inner, filters));
+            in_group = false;
+            continue;
+        }
         if matches!(c, '{' | '}' | '[' | ']') && rest.next_if_eq(&c).is_some() {
             literal.push(c);
             continue;
@@ -184,6 +205,10 @@ fn parts(template: &str) -> Vec<Part> {
             last.push(Part::Text(std::mem::take(&mut literal)));
         }
         match c {
+            '{' if rest.next_if_eq(&'(').is_some() => {
+                in_group = true;
+                levels.push(Vec::new());
+            }
             '{' => last.push(Part::Value(rest.by_ref().take_while(|c| *c != '}').collect())),
             '[' => levels.push(Vec::new()),
             _ if levels.len() > 1 => {
@@ -201,12 +226,13 @@ fn parts(template: &str) -> Vec<Part> {
 }
 
 fn placeholder(text: &str) -> String {
-    let mut names = text.split('|');
-    let source = match names.next().unwrap_or_default() {
+    let (source, filters) = text.split_once('|').unwrap_or((text, ""));
+    let source = match source {
         "body" => "the raw body".to_owned(),
         "timestamp" => "the signed time".to_owned(),
         "id" => "the delivery's id".to_owned(),
         "key_id" => "the key's id".to_owned(),
+        "head" => "the head of the proof".to_owned(),
         "url" => "the registered URL with its query".to_owned(),
         "url.with-port" => "the registered URL with its port and query".to_owned(),
         "url.without-port" => "the registered URL with its query, without a port".to_owned(),
@@ -220,12 +246,25 @@ fn placeholder(text: &str) -> String {
         "secret" => "the secret".to_owned(),
         other => match other.split_once(':') {
             Some(("secret", name)) => format!("the trigger's {name}"),
-            Some(("headers", name)) => format!("the headers that header {name} lists"),
+            Some(("headers", list)) => format!("the headers that {} lists", place(list)),
+            Some(("headers.lines", list)) => format!("the headers that {} lists, as lines", place(list)),
+            Some(("form.php", field)) => {
+                format!("all form fields but {field}, sorted, as PHP serializes them")
+            }
+            Some(("body.keyed", pointer)) => {
+                format!("the raw body with the secret in the place of field {pointer}")
+            }
             _ => place(other),
         },
     };
-    let filters: Vec<&str> = names.collect();
-    if filters.is_empty() { source } else { format!("{source} as {}", filters.join(" ")) }
+    filtered(source, filters)
+}
+
+fn filtered(source: String, filters: &str) -> String {
+    match filters.trim_start_matches('|') {
+        "" => source,
+        filters => format!("{source} as {}", filters.replace('|', " ")),
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +294,8 @@ mod tests {
             ("[{json:/a}]:", r#"body field /a or nothing, ":""#),
             ("{{\"a\":{json:/b|json}}}", r#""{\"a\":", body field /b as json, "}""#),
             ("${kind}", r#""${kind}""#),
+            ("{({secret}:{body})|sha256|hex}!", r#"(the secret, ":", the raw body) as sha256 hex, "!""#),
+            ("{headers:packed:X-Sig/h}", "the headers that field /h in header X-Sig lists"),
             ("{secret:topic}{url}", "the trigger's topic, the registered URL with its query"),
             ("", "nothing"),
         ] {

@@ -72,15 +72,21 @@ pub struct KeyRequest {
     pub key_id: Option<String>,
     /// How long the answer may be kept.
     pub cache: Duration,
+    /// The name of a secret that the trigger needs for the request and does not have.
+    pub lacks: Option<String>,
 }
 
 impl KeyRequest {
-    /// Says what to fetch, or nothing if the request lacks a value that the URL is made of, or the trigger
-    /// one that the fetch takes.
+    /// Says what to fetch, or nothing if the request lacks a value that the URL is made of.
     pub(super) fn new(source: &KeySource, values: &Values<'_>, key_id: Option<String>) -> Option<Self> {
         let named = Self::named(source, values, key_id)?;
         let context = named.context(values);
         let value = |template: &Template| String::from_utf8(template.fill(&context).ok()?).ok();
+        let mut templates = source.headers.iter().map(|(_, value)| value).chain([&source.body]);
+        if let Some(name) = templates.find_map(|template| template.lacks_secret(values)) {
+            let lacks = Some(name.to_owned());
+            return Some(Self { lacks, ..named });
+        }
         let headers = source.headers.iter().map(|(name, template)| Some((name.clone(), value(template)?)));
         let headers = headers.collect::<Option<_>>()?;
         let body = source.body.fill(&context).ok()?;
@@ -99,6 +105,7 @@ impl KeyRequest {
             pointer: source.pointer.clone(),
             key_id,
             cache: source.cache,
+            lacks: None,
         };
         named.url = String::from_utf8(source.url.fill(&named.context(values)).ok()?).ok()?;
         // A request that names a foreign place for the key is not the provider's.

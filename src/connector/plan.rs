@@ -278,7 +278,7 @@ fn compile_scheme(
     // Without further forms the scheme has a default of its own.
     let main = one(&text.content).or_else(|| (!content.is_empty()).then(|| "{body}".to_owned()));
     content.splice(0..0, main);
-    let (timestamp, unit) = (one(&text.timestamp), one(&text.unit));
+    let (timestamp, unit, key_id) = (one(&text.timestamp), one(&text.unit), one(&text.key_id));
     let filled = |bind: &catalog::Bind| (settings.fill(&bind.at), settings.fill(&bind.equals));
     let binds: Vec<(String, String)> = text.binds.iter().map(filled).collect();
     Scheme::new(
@@ -293,6 +293,8 @@ fn compile_scheme(
             key: key.as_deref(),
             timestamp: timestamp.as_deref(),
             unit: unit.as_deref(),
+            key_id: key_id.as_deref(),
+            must_sign: text.must_sign.iter().map(String::as_str).collect(),
             // What is put together of several values is no part of a signature.
             id: deliveries.iter().map(String::as_str).filter(|text| !text.contains('{')).collect(),
             binds: binds

@@ -75,6 +75,21 @@ impl PublishedKeys {
 }
 
 async fn fetch(client: Arc<Client>, clock: Clock, wanted: KeyRequest) -> Result<Document, String> {
+    let fetched = match &wanted.lacks {
+        Some(secret) => Err(format!("the trigger has no secret {secret:?}, which the key server wants")),
+        None => ask_server(&client, &clock, &wanted).await,
+    };
+    if let Err(why) = &fetched {
+        tracing::warn!(
+            host = wanted.host().unwrap_or_default(),
+            why,
+            "could not fetch a provider's public keys"
+        );
+    }
+    fetched
+}
+
+async fn ask_server(client: &Client, clock: &Clock, wanted: &KeyRequest) -> Result<Document, String> {
     let request = Request {
         method: &wanted.method,
         url: &wanted.url,
@@ -83,7 +98,7 @@ async fn fetch(client: Arc<Client>, clock: Clock, wanted: KeyRequest) -> Result<
         answer_bytes_max: DOCUMENT_BYTES_MAX,
         timeout: FETCH_TIMEOUT,
     };
-    let fetched = match client.send(request).await {
+    match client.send(request).await {
         Ok(answer) if (200..300).contains(&answer.status) => {
             let keys = wanted.read(&answer.body, clock.now());
             if keys.is_empty() {
@@ -94,15 +109,7 @@ async fn fetch(client: Arc<Client>, clock: Clock, wanted: KeyRequest) -> Result<
         }
         Ok(answer) => Err(format!("the key server answered {}", answer.status)),
         Err(error) => Err(error.to_string()),
-    };
-    if let Err(why) = &fetched {
-        tracing::warn!(
-            host = wanted.host().unwrap_or_default(),
-            why,
-            "could not fetch a provider's public keys"
-        );
     }
-    fetched
 }
 
 /// Names a document by all that its request consists of. A digest: requests may hold secrets.

@@ -60,12 +60,13 @@ impl FromStr for Algorithm {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        use public_key::Curve;
         use public_key::Scheme::{Ecdsa, Ed25519, RsaPkcs1, RsaPss};
         let unknown = || Error::Word {
             what: "algorithm",
             text: text.to_owned(),
-            known: "hmac-HASH, HASH, token, jwt, ed25519, ecdsa-p256-HASH, ecdsa-p256-HASH-raw, \
-                    rsa-pkcs1-HASH, rsa-pss-HASH",
+            known: "hmac-HASH, HASH, token, jwt, ed25519, ecdsa-CURVE-HASH, ecdsa-CURVE-HASH-raw (CURVE: p256, \
+                    p521), rsa-pkcs1-HASH, rsa-pss-HASH",
         };
         let hash = |name: &str| name.parse().map_err(|_| unknown());
         if let Some(name) = text.strip_prefix("hmac-") {
@@ -77,9 +78,11 @@ impl FromStr for Algorithm {
         if let Some(name) = text.strip_prefix("rsa-pss-") {
             return Ok(Algorithm::Public(RsaPss(hash(name)?)));
         }
-        if let Some(name) = text.strip_prefix("ecdsa-p256-") {
-            let (name, der) = name.strip_suffix("-raw").map_or((name, true), |name| (name, false));
-            return Ok(Algorithm::Public(Ecdsa { hash: hash(name)?, der }));
+        for (prefix, curve) in [("ecdsa-p256-", Curve::P256), ("ecdsa-p521-", Curve::P521)] {
+            if let Some(name) = text.strip_prefix(prefix) {
+                let (name, der) = name.strip_suffix("-raw").map_or((name, true), |name| (name, false));
+                return Ok(Algorithm::Public(Ecdsa { curve, hash: hash(name)?, der }));
+            }
         }
         match text {
             "token" => Ok(Algorithm::Token),
@@ -96,12 +99,14 @@ mod tests {
 
     #[test]
     fn algorithms_have_names() {
-        use public_key::Scheme;
+        use public_key::{Curve, Scheme};
+        let ecdsa = |curve, hash, der| Algorithm::Public(Scheme::Ecdsa { curve, hash, der });
         for (text, expected) in [
             ("hmac-sha1", Algorithm::Hmac(Hash::Sha1)),
             ("sha256", Algorithm::Digest(Hash::Sha256)),
-            ("ecdsa-p256-sha1", Algorithm::Public(Scheme::Ecdsa { hash: Hash::Sha1, der: true })),
-            ("ecdsa-p256-sha256-raw", Algorithm::Public(Scheme::Ecdsa { hash: Hash::Sha256, der: false })),
+            ("ecdsa-p256-sha1", ecdsa(Curve::P256, Hash::Sha1, true)),
+            ("ecdsa-p256-sha256-raw", ecdsa(Curve::P256, Hash::Sha256, false)),
+            ("ecdsa-p521-sha512-raw", ecdsa(Curve::P521, Hash::Sha512, false)),
             ("rsa-pkcs1-sha256", Algorithm::Public(Scheme::RsaPkcs1(Hash::Sha256))),
             ("rsa-pss-sha512", Algorithm::Public(Scheme::RsaPss(Hash::Sha512))),
         ] {

@@ -11,9 +11,22 @@ pub const ITEMS_MAX: usize = 4096;
 /// Finds the array at a pointer and returns the text of each of its elements, in order. Nothing comes
 /// of text that is no JSON, of an absent or empty array, and of one with too many elements.
 pub fn items<'t>(text: &'t str, pointer: &Pointer) -> Option<Vec<&'t str>> {
-    let array = pointer.tokens().iter().try_fold(text, |text, token| child(text, token))?;
-    let items: Vec<&RawValue> = serde_json::from_str(array).ok()?;
+    let items: Vec<&RawValue> = serde_json::from_str(text_at(text, pointer)?).ok()?;
     (1..=ITEMS_MAX).contains(&items.len()).then(|| items.into_iter().map(RawValue::get).collect())
+}
+
+/// Returns a JSON body with another text in the place of the string at a pointer, between its quotes; nothing else
+/// of it changes. Nothing comes of a body that has no such string, or has it in another spelling than its own.
+pub(super) fn with_string_at(body: &[u8], pointer: &Pointer, text: &[u8]) -> Option<Vec<u8>> {
+    let json = std::str::from_utf8(body).ok()?;
+    let old = text_at(json, pointer)?.strip_prefix('"')?.strip_suffix('"')?;
+    let start = old.as_ptr() as usize - json.as_ptr() as usize;
+    (!old.contains('\\')).then(|| [&body[..start], text, &body[start + old.len()..]].concat())
+}
+
+/// Returns the text of the value that a pointer leads to.
+fn text_at<'t>(text: &'t str, pointer: &Pointer) -> Option<&'t str> {
+    pointer.tokens().iter().try_fold(text, |text, token| child(text, token))
 }
 
 fn child<'t>(text: &'t str, token: &str) -> Option<&'t str> {
@@ -66,6 +79,19 @@ mod tests {
         check(r#"{"events": [{ "id":1 }], "more": []}"#, "/events", Some(&[r#"{ "id":1 }"#]));
         check(r#"{"a": [{"b": [7]}]}"#, "/a/0/b", Some(&["7"]));
         check(r#"{"a": [1], "a": [2]}"#, "/a", Some(&["2"]));
+    }
+
+    #[test]
+    fn one_string_is_replaced_and_no_byte_beside_it() {
+        let check = |body: &str, expected: Option<&str>| {
+            let replaced = with_string_at(body.as_bytes(), &"/a/b".parse().unwrap(), b"NEW");
+            assert_eq!(replaced.as_deref(), expected.map(str::as_bytes), "{body}");
+        };
+        check(r#"{"b":"x", "a" : {"c":"x","b": "x" }} "#, Some(r#"{"b":"x", "a" : {"c":"x","b": "NEW" }} "#));
+        check(r#"{"a":{"b":"x","b":""}}"#, Some(r#"{"a":{"b":"x","b":"NEW"}}"#));
+        for other in [r#"{"a":{"b":1}}"#, r#"{"a":{}}"#, r#"{"a":{"b":"\u0078"}}"#, "", "{"] {
+            check(other, None);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::hash::{Hash, Hashing};
 use super::private_key::PrivateKey;
-use super::public_key::{Message, PublicKey, Scheme};
+use super::public_key::{Curve, Message, PublicKey, Scheme};
 use super::{Error, KeyError};
 use crate::event::Timestamp;
 
@@ -34,10 +34,11 @@ enum With {
     Public(Scheme),
 }
 
-const ES256: Scheme = Scheme::Ecdsa { hash: Hash::Sha256, der: false };
+const ES256: Scheme = Scheme::Ecdsa { curve: Curve::P256, hash: Hash::Sha256, der: false };
+const ES512: Scheme = Scheme::Ecdsa { curve: Curve::P521, hash: Hash::Sha512, der: false };
 
 /// Every algorithm that an entry may accept.
-const ALGS: [Alg; 11] = [
+const ALGS: [Alg; 12] = [
     Alg { name: "HS256", with: With::Shared(Hash::Sha256) },
     Alg { name: "HS384", with: With::Shared(Hash::Sha384) },
     Alg { name: "HS512", with: With::Shared(Hash::Sha512) },
@@ -48,6 +49,7 @@ const ALGS: [Alg; 11] = [
     Alg { name: "PS384", with: With::Public(Scheme::RsaPss(Hash::Sha384)) },
     Alg { name: "PS512", with: With::Public(Scheme::RsaPss(Hash::Sha512)) },
     Alg { name: "ES256", with: With::Public(ES256) },
+    Alg { name: "ES512", with: With::Public(ES512) },
     Alg { name: "EdDSA", with: With::Public(Scheme::Ed25519) },
 ];
 
@@ -58,7 +60,7 @@ impl FromStr for Alg {
         ALGS.into_iter().find(|alg| alg.name == text).ok_or_else(|| Error::Word {
             what: "JWT algorithm",
             text: text.to_owned(),
-            known: "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, EdDSA",
+            known: "HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES512, EdDSA",
         })
     }
 }

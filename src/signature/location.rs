@@ -1,5 +1,6 @@
 //! Where in a request a value stands: `header:Name`, `query:name`, `form:name`, `json:/pointer`,
-//! `item:/pointer` of a batch's element, `claim:name` of a JWT, `body`.
+//! `item:/pointer` of a batch's element, `claim:name` of a JWT, `packed:Name/pointer` of the JSON that a header
+//! carries in base64, `body`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,6 +27,9 @@ pub enum Location {
     Item(Pointer),
     /// A claim of the JWT that is the proof.
     Claim(Pointer),
+    /// A value of the JSON that a header carries in base64, by the header's lower-case name: of all of it, or,
+    /// as in a JWS (RFC 7515), of what stands before its first dot.
+    Packed(String, Pointer),
     /// The whole body.
     Body,
 }
@@ -91,6 +95,13 @@ impl FromStr for Location {
             "item" => Ok(Location::Item(name.parse()?)),
             "claim" if name.starts_with('/') => Ok(Location::Claim(name.parse()?)),
             "claim" => Ok(Location::Claim(Pointer(vec![name.to_owned()]))),
+            "packed" => {
+                let (header, pointer) = name.split_at(name.find('/').ok_or_else(bad)?);
+                if header.is_empty() || !is_token(header) {
+                    return Err(bad());
+                }
+                Ok(Location::Packed(header.to_ascii_lowercase(), pointer.parse()?))
+            }
             _ => Err(bad()),
         }
     }
@@ -111,6 +122,7 @@ impl fmt::Display for Location {
             Location::Json(pointer) => write!(f, "body field {pointer}"),
             Location::Item(pointer) => write!(f, "field {pointer} of an item"),
             Location::Claim(pointer) => write!(f, "claim {pointer}"),
+            Location::Packed(name, pointer) => write!(f, "field {pointer} in header {name}"),
             Location::Body => f.write_str("the body"),
         }
     }
@@ -134,11 +146,22 @@ mod tests {
         assert_eq!("item:/a/*".parse(), Ok(Location::Item(pointer(&["a", "*"]))));
         assert_eq!("claim:http://a/b".parse(), Ok(Location::Claim(pointer(&["http://a/b"]))));
         assert_eq!("claim:/a/b".parse(), Ok(Location::Claim(pointer(&["a", "b"]))));
+        assert_eq!("packed:X-Sig/a/0".parse(), Ok(Location::Packed("x-sig".into(), pointer(&["a", "0"]))));
     }
 
     #[test]
     fn what_is_no_location_is_refused() {
-        for bad in ["", "header", "header:", "header:a b", "json:event", "cookie:x", "X-Sig"] {
+        for bad in [
+            "",
+            "header",
+            "header:",
+            "header:a b",
+            "json:event",
+            "cookie:x",
+            "X-Sig",
+            "packed:X-Sig",
+            "packed:/a",
+        ] {
             assert!(matches!(bad.parse::<Location>(), Err(Error::Location(_))), "{bad}");
         }
     }

@@ -17,8 +17,10 @@ mod json;
 pub(crate) mod json_text;
 mod jwt;
 mod key;
+mod listed;
 mod location;
 mod multipart;
+mod packed;
 mod pipe;
 mod private_key;
 mod problem;
@@ -42,7 +44,7 @@ pub use location::{Location, Pointer};
 pub use pipe::Filter;
 pub use private_key::PrivateKey;
 pub use problem::{KeyError, Problem};
-pub use public_key::{PublicKey, Scheme as PublicScheme};
+pub use public_key::{Curve, PublicKey, Scheme as PublicScheme};
 pub use scheme::{BindText, Scheme, SigningKey, Text};
 pub use sign::{PROOF_MARK, Signed, with_query};
 pub use syntax::{Field, Syntax};
@@ -57,7 +59,7 @@ pub enum Error {
     /// A location that is none of those that there are.
     #[error(
         "location {0:?} is none of header:NAME, query:NAME, form:NAME, json:/POINTER, item:/POINTER, \
-         claim:NAME, body"
+         claim:NAME, packed:HEADER/POINTER, body"
     )]
     Location(String),
     /// A template whose braces or brackets do not match, or that names an unknown placeholder.

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE_NO_PAD};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{percent_decode, percent_encode_byte};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::Error;
@@ -60,8 +60,8 @@ pub enum Filter {
     JsonMinify,
     /// Takes a prefix away, if it is there.
     Strip(String),
-    /// Everything but letters, digits and `-._~` percent-encoded.
-    Percent,
+    /// Everything but letters, digits, `-._~` and the given characters percent-encoded.
+    Percent(String),
     /// Percent-decodes the given characters, or all where none are given.
     PercentDecode(String),
 }
@@ -110,7 +110,7 @@ impl Filter {
         match self {
             Filter::Digest(_) | Filter::Hmac(_) | Filter::Crc32 => 0,
             Filter::Hex | Filter::Base64 | Filter::Base64Url => 2,
-            Filter::Percent => 3,
+            Filter::Percent(_) => 3,
             // A control character becomes `\u0000`.
             Filter::Json => 6,
             // One character of three bytes becomes eighteen with 33.
@@ -151,16 +151,30 @@ impl Filter {
             Filter::Json => serde_json::to_vec(text()?).ok()?,
             Filter::JsonMinify => json_text::rewrite(text()?, Style::Compact)?.into_bytes(),
             Filter::Strip(prefix) => bytes.strip_prefix(prefix.as_bytes()).unwrap_or(bytes).to_vec(),
-            Filter::Percent => percent_encode(bytes, UNRESERVED).to_string().into_bytes(),
+            Filter::Percent(kept) => encode_except(bytes, kept.as_bytes()),
             Filter::PercentDecode(only) if only.is_empty() => percent_decode(bytes).collect(),
             Filter::PercentDecode(only) => decode_only(bytes, only.as_bytes()),
         })
     }
 }
 
-/// All but the unreserved characters of RFC 3986, section 2.3.
-const UNRESERVED: &percent_encoding::AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The unreserved characters of RFC 3986, section 2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// Percent-encodes all but the unreserved characters and those in `kept`.
+fn encode_except(bytes: &[u8], kept: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for byte in bytes {
+        if is_unreserved(*byte) || kept.contains(byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(percent_encode_byte(*byte).as_bytes());
+        }
+    }
+    out
+}
 
 /// Percent-decodes the characters in `only` and leaves all else as it is.
 fn decode_only(bytes: &[u8], only: &[u8]) -> Vec<u8> {
@@ -189,6 +203,9 @@ impl FromStr for Filter {
         if let Some(prefix) = text.strip_prefix("strip:") {
             return Ok(Filter::Strip(prefix.to_owned()));
         }
+        if let Some(kept) = text.strip_prefix("percent:") {
+            return Ok(Filter::Percent(kept.to_owned()));
+        }
         if let Some(only) = text.strip_prefix("percent-decode:") {
             return Ok(Filter::PercentDecode(only.to_owned()));
         }
@@ -210,7 +227,7 @@ impl FromStr for Filter {
             "trim" => Filter::Trim,
             "json" => Filter::Json,
             "json-minify" => Filter::JsonMinify,
-            "percent" => Filter::Percent,
+            "percent" => Filter::Percent(String::new()),
             "percent-decode" => Filter::PercentDecode(String::new()),
             _ => {
                 return Err(Error::Word {
@@ -218,7 +235,7 @@ impl FromStr for Filter {
                     text: text.to_owned(),
                     known: "hex, unhex, base64, base64url, unbase64, unbase64url, md5, sha1, sha256, sha384, \
                             sha512, hmac-HASH, crc32, lower, upper, nfkd, trim, json, json-minify, \
-                            strip:PREFIX, percent, percent-decode[:CHARACTERS]",
+                            strip:PREFIX, percent[:CHARACTERS], percent-decode[:CHARACTERS]",
                 });
             }
         })
@@ -251,6 +268,7 @@ mod tests {
         check("nfkd", "ﬁ", Some("fi"));
         check("crc32", "123456789", Some("3421780262"));
         check("percent", "a b/ü~", Some("a%20b%2F%C3%BC~"));
+        check("percent:/!", "a b/ü!", Some("a%20b/%C3%BC!"));
         check("percent-decode", "a%20b%2F", Some("a b/"));
         check("percent-decode:/:", "a%3A%2f%20%zz%2", Some("a:/%20%zz%2"));
         check("md5|hex", "abc", Some("900150983cd24fb0d6963f7d28e17f72"));

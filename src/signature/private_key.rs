@@ -14,7 +14,7 @@ use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use super::hash::Hash;
-use super::public_key::{Message, PublicKey, Scheme, pkcs1};
+use super::public_key::{Curve, Message, PublicKey, Scheme, pkcs1};
 
 /// Bits of RSA keys that are made here.
 const RSA_BITS: usize = 2048;
@@ -26,6 +26,8 @@ pub enum PrivateKey {
     Ed25519(Box<ed25519_dalek::SigningKey>),
     /// For ECDSA on P-256.
     P256(Box<p256::ecdsa::SigningKey>),
+    /// For ECDSA on P-521.
+    P521(Box<p521::ecdsa::SigningKey>),
     /// For RSA.
     Rsa(Box<rsa::PrivateKey>),
 }
@@ -50,9 +52,16 @@ impl PrivateKey {
                 getrandom::fill(&mut *seed).expect("the system has random numbers");
                 PrivateKey::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&seed)))
             }
-            Scheme::Ecdsa { .. } => {
+            Scheme::Ecdsa { curve, .. } => {
                 use p256::elliptic_curve::Generate as _;
-                PrivateKey::P256(Box::new(p256::ecdsa::SigningKey::generate_from_rng(&mut random)))
+                match curve {
+                    Curve::P256 => {
+                        PrivateKey::P256(Box::new(p256::ecdsa::SigningKey::generate_from_rng(&mut random)))
+                    }
+                    Curve::P521 => {
+                        PrivateKey::P521(Box::new(p521::ecdsa::SigningKey::generate_from_rng(&mut random)))
+                    }
+                }
             }
             Scheme::RsaPkcs1(_) | Scheme::RsaPss(_) => {
                 let key = rsa::PrivateKey::new(&mut random, RSA_BITS);
@@ -67,8 +76,10 @@ impl PrivateKey {
             ed25519_dalek::SigningKey::from_pkcs8_pem(text).map(|key| PrivateKey::Ed25519(Box::new(key)));
         let p256 =
             || p256::ecdsa::SigningKey::from_pkcs8_pem(text).map(|key| PrivateKey::P256(Box::new(key)));
+        let p521 =
+            || p521::ecdsa::SigningKey::from_pkcs8_pem(text).map(|key| PrivateKey::P521(Box::new(key)));
         let rsa = || rsa::PrivateKey::from_pkcs8_pem(text).map(|key| PrivateKey::Rsa(Box::new(key)));
-        ed25519.ok().or_else(|| p256().ok()).or_else(|| rsa().ok())
+        ed25519.ok().or_else(|| p256().ok()).or_else(|| p521().ok()).or_else(|| rsa().ok())
     }
 
     /// Writes the key as PKCS #8 in PEM.
@@ -76,6 +87,7 @@ impl PrivateKey {
         let pem = match self {
             PrivateKey::Ed25519(key) => key.to_pkcs8_pem(LineEnding::LF),
             PrivateKey::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
+            PrivateKey::P521(key) => key.to_pkcs8_pem(LineEnding::LF),
             PrivateKey::Rsa(key) => key.to_pkcs8_pem(LineEnding::LF),
         };
         pem.expect("a key of a known kind has a PKCS #8 form")
@@ -86,6 +98,7 @@ impl PrivateKey {
         match self {
             PrivateKey::Ed25519(key) => PublicKey::Ed25519(key.verifying_key()),
             PrivateKey::P256(key) => PublicKey::P256(*key.verifying_key()),
+            PrivateKey::P521(key) => PublicKey::P521(Box::new(*key.verifying_key())),
             PrivateKey::Rsa(key) => PublicKey::Rsa(Box::new(key.to_public_key())),
         }
     }
@@ -95,6 +108,7 @@ impl PrivateKey {
         let der = match self {
             PrivateKey::Ed25519(key) => key.verifying_key().to_public_key_der(),
             PrivateKey::P256(key) => key.verifying_key().to_public_key_der(),
+            PrivateKey::P521(key) => key.verifying_key().to_public_key_der(),
             PrivateKey::Rsa(key) => key.to_public_key().to_public_key_der(),
         };
         let der = der.expect("a key of a known kind has an SPKI form");
@@ -112,7 +126,11 @@ impl PrivateKey {
         let message = message.finish();
         Some(match (self, scheme) {
             (PrivateKey::Ed25519(key), Scheme::Ed25519) => key.sign(&message).to_bytes().to_vec(),
-            (PrivateKey::P256(key), Scheme::Ecdsa { der, .. }) => {
+            (PrivateKey::P521(key), Scheme::Ecdsa { curve: Curve::P521, der, .. }) => {
+                let signature: p521::ecdsa::Signature = key.sign_prehash(&message).ok()?;
+                if der { signature.to_der().as_bytes().to_vec() } else { signature.to_bytes().to_vec() }
+            }
+            (PrivateKey::P256(key), Scheme::Ecdsa { curve: Curve::P256, der, .. }) => {
                 let signature: p256::ecdsa::Signature = key.sign_prehash(&message).ok()?;
                 if der { signature.to_der().as_bytes().to_vec() } else { signature.to_bytes().to_vec() }
             }

@@ -43,6 +43,11 @@ pub enum Problem {
         /// What in it differs from the request.
         place: String,
     },
+    /// The signature is good, but does not cover what it must.
+    Uncovered {
+        /// What is not signed.
+        place: String,
+    },
     /// The signature is good, but too far from now.
     OutOfWindow {
         /// Signed time minus now, in seconds.
@@ -60,9 +65,10 @@ impl Problem {
             Problem::Conflict { .. } | Problem::Malformed { .. } | Problem::NoPublicKey => {
                 RejectReason::InvalidHeader
             }
-            Problem::NoKey | Problem::Mismatch { .. } | Problem::Unbound { .. } => {
-                RejectReason::InvalidSignature
-            }
+            Problem::NoKey
+            | Problem::Mismatch { .. }
+            | Problem::Unbound { .. }
+            | Problem::Uncovered { .. } => RejectReason::InvalidSignature,
             Problem::OutOfWindow { .. } => RejectReason::TimestampOutOfWindow,
         }
     }
@@ -90,6 +96,9 @@ impl fmt::Display for Problem {
             }
             Problem::Unbound { place } => {
                 write!(f, "the signature is good, but {place} is not what this request, or the trigger, has")
+            }
+            Problem::Uncovered { place } => {
+                write!(f, "the signature is good, but {place} is not among what it says it covers")
             }
             Problem::OutOfWindow { ahead_s, tolerance_s } => {
                 let side = if *ahead_s < 0 { "behind" } else { "ahead of" };

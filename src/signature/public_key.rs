@@ -1,4 +1,4 @@
-//! Public keys and what they verify: Ed25519, ECDSA on P-256, RSA. Keys are read in every form that
+//! Public keys and what they verify: Ed25519, ECDSA on P-256 and P-521, RSA. Keys are read in every form that
 //! providers hand them out in.
 
 use base64::Engine as _;
@@ -27,8 +27,10 @@ const TEXT_BYTES_MAX: usize = 32 * 1024;
 pub enum Scheme {
     /// Ed25519 (RFC 8032), verified strictly: no weak keys, no second form of a signature.
     Ed25519,
-    /// ECDSA on P-256 over a hash; the signature is DER, or the two numbers one after the other.
+    /// ECDSA over a hash; the signature is DER, or the two numbers one after the other.
     Ecdsa {
+        /// The curve.
+        curve: Curve,
         /// The hash.
         hash: Hash,
         /// Whether the signature is DER.
@@ -40,6 +42,15 @@ pub enum Scheme {
     RsaPss(Hash),
 }
 
+/// A curve of NIST (FIPS 186-4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Curve {
+    /// P-256.
+    P256,
+    /// P-521.
+    P521,
+}
+
 /// A public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicKey {
@@ -47,13 +58,15 @@ pub enum PublicKey {
     Ed25519(ed25519_dalek::VerifyingKey),
     /// For ECDSA on P-256.
     P256(p256::ecdsa::VerifyingKey),
+    /// For ECDSA on P-521.
+    P521(Box<p521::ecdsa::VerifyingKey>),
     /// For RSA.
     Rsa(Box<rsa::PublicKey>),
 }
 
 impl PublicKey {
     /// Reads a key: PEM (SPKI, PKCS #1, certificate), a JWK, DER, 32 raw bytes of Ed25519, or a point of
-    /// P-256.
+    /// P-256 or P-521.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > TEXT_BYTES_MAX {
             return None;
@@ -74,6 +87,7 @@ impl PublicKey {
     fn of_pem(text: &str) -> Option<Self> {
         // Environment variables often hold line ends as two characters.
         let text = text.replace("\\n", "\n");
+        let text = if text.contains('\n') { text } else { in_lines(&text)? };
         if text.starts_with("-----BEGIN CERTIFICATE-----") {
             return Self::of_certificate(&Certificate::from_pem(text.as_bytes()).ok()?);
         }
@@ -83,7 +97,8 @@ impl PublicKey {
             return Self::of_rsa(key);
         }
         let p256 = p256::ecdsa::VerifyingKey::from_public_key_pem(&text).map(PublicKey::P256);
-        p256.ok().or_else(|| {
+        let p521 = || p521::ecdsa::VerifyingKey::from_public_key_pem(&text).map(Self::of_p521);
+        p256.ok().or_else(|| p521().ok()).or_else(|| {
             ed25519_dalek::VerifyingKey::from_public_key_pem(&text).ok().and_then(Self::of_ed25519)
         })
     }
@@ -93,13 +108,9 @@ impl PublicKey {
         let bytes = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str()?.trim_end_matches('=')).ok();
         match (key["kty"].as_str()?, key["crv"].as_str()) {
             ("OKP", Some("Ed25519")) => Self::of_bytes(&bytes("x")?),
-            ("EC", Some("P-256")) => {
-                let (x, y) = (bytes("x")?, bytes("y")?);
-                if x.len() != 32 || y.len() != 32 {
-                    return None;
-                }
-                Self::of_bytes(&[&[4][..], &x, &y].concat())
-            }
+            ("EC", Some("P-256")) => Self::of_bytes(&point(&bytes("x")?, &bytes("y")?, 32)?),
+            // Some write the numbers of P-521 without their leading zero.
+            ("EC", Some("P-521")) => Self::of_bytes(&point(&bytes("x")?, &bytes("y")?, 66)?),
             ("RSA", _) => {
                 let number = |name| Some(BoxedUint::from_be_slice_vartime(&bytes(name)?));
                 Self::of_rsa(rsa::PublicKey::new(number("n")?, number("e")?).ok()?)
@@ -115,6 +126,9 @@ impl PublicKey {
         if let (33 | 65, Ok(key)) = (bytes.len(), p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes)) {
             return Some(PublicKey::P256(key));
         }
+        if let (67 | 133, Ok(key)) = (bytes.len(), p521::ecdsa::VerifyingKey::from_sec1_bytes(bytes)) {
+            return Some(Self::of_p521(key));
+        }
         Self::of_spki(bytes).or_else(|| Self::of_certificate(&Certificate::from_der(bytes).ok()?))
     }
 
@@ -125,12 +139,19 @@ impl PublicKey {
         if let Ok(key) = p256::ecdsa::VerifyingKey::from_public_key_der(der) {
             return Some(PublicKey::P256(key));
         }
+        if let Ok(key) = p521::ecdsa::VerifyingKey::from_public_key_der(der) {
+            return Some(Self::of_p521(key));
+        }
         Self::of_ed25519(ed25519_dalek::VerifyingKey::from_public_key_der(der).ok()?)
     }
 
     /// Takes a key of which there is no second one that makes the same signatures.
     fn of_ed25519(key: ed25519_dalek::VerifyingKey) -> Option<Self> {
         (!key.is_weak()).then_some(PublicKey::Ed25519(key))
+    }
+
+    fn of_p521(key: p521::ecdsa::VerifyingKey) -> Self {
+        PublicKey::P521(Box::new(key))
     }
 
     fn of_rsa(key: rsa::PublicKey) -> Option<Self> {
@@ -164,7 +185,8 @@ impl PublicKey {
         matches!(
             (self, scheme),
             (PublicKey::Ed25519(_), Scheme::Ed25519)
-                | (PublicKey::P256(_), Scheme::Ecdsa { .. })
+                | (PublicKey::P256(_), Scheme::Ecdsa { curve: Curve::P256, .. })
+                | (PublicKey::P521(_), Scheme::Ecdsa { curve: Curve::P521, .. })
                 | (PublicKey::Rsa(_), Scheme::RsaPkcs1(_) | Scheme::RsaPss(_))
         )
     }
@@ -174,7 +196,15 @@ impl PublicKey {
         match (self, scheme) {
             (PublicKey::Ed25519(key), Scheme::Ed25519) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
-            (PublicKey::P256(key), Scheme::Ecdsa { der, .. }) => {
+            (PublicKey::P521(key), Scheme::Ecdsa { curve: Curve::P521, der, .. }) => {
+                let signature = if der {
+                    p521::ecdsa::Signature::from_der(signature)
+                } else {
+                    p521::ecdsa::Signature::from_slice(signature)
+                };
+                signature.is_ok_and(|signature| key.verify_prehash(message, &signature).is_ok())
+            }
+            (PublicKey::P256(key), Scheme::Ecdsa { curve: Curve::P256, der, .. }) => {
                 let signature = if der {
                     p256::ecdsa::Signature::from_der(signature)
                 } else {
@@ -193,6 +223,26 @@ impl PublicKey {
             _ => false,
         }
     }
+}
+
+/// Puts the line ends into a PEM text that was written without them.
+fn in_lines(text: &str) -> Option<String> {
+    let (label, rest) = text.strip_prefix("-----BEGIN ")?.split_once("-----")?;
+    let (base64, _) = rest.split_once("-----END ")?;
+    let base64: Vec<char> = base64.chars().filter(|c| !c.is_whitespace()).collect();
+    let lines: Vec<String> = base64.chunks(64).map(|line| line.iter().collect()).collect();
+    Some(format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n")))
+}
+
+/// Writes a point of a curve whose numbers have so many bytes.
+fn point(x: &[u8], y: &[u8], bytes: usize) -> Option<Vec<u8>> {
+    let padded = |number: &[u8]| {
+        // All of P-256 must be there; of P-521 the first byte is 0 or 1.
+        let missing =
+            bytes.checked_sub(number.len()).filter(|missing| *missing <= usize::from(bytes > 32))?;
+        Some([&vec![0; missing][..], number].concat())
+    };
+    Some([&[4][..], &padded(x)?, &padded(y)?].concat())
 }
 
 /// The padding of PKCS #1 v1.5 for a hash.

@@ -34,6 +34,10 @@ pub struct Text<'a> {
     pub timestamp: Option<&'a str>,
     /// Unit of the signed time; default `s`.
     pub unit: Option<&'a str>,
+    /// Location of which of the sender's keys was used, where it is not in the proof's text.
+    pub key_id: Option<&'a str>,
+    /// Headers that must be among those that the request lists as signed.
+    pub must_sign: Vec<&'a str>,
     /// Locations of the delivery's id; the first one that has a value counts.
     pub id: Vec<&'a str>,
     /// What must be equal beside the proof.
@@ -113,6 +117,8 @@ pub struct Scheme {
     key: Vec<Filter>,
     pub(super) timestamp: Option<Slot>,
     pub(super) unit: Unit,
+    pub(super) key_id: Option<Slot>,
+    pub(super) must_sign: Vec<String>,
     pub(super) ids: Vec<Slot>,
     pub(super) binds: Vec<Bind>,
     each: bool,
@@ -137,7 +143,8 @@ impl Scheme {
         let mut slot = |location: &str| Ok(fields.want_signed(location.parse()?));
         let sigs = text.sig.iter().map(|location| slot(location)).collect::<Result<_, Error>>()?;
         let ids = text.id.iter().map(|location| slot(location)).collect::<Result<_, Error>>()?;
-        let timestamp = text.timestamp.map(slot).transpose()?;
+        let timestamp = text.timestamp.map(&mut slot).transpose()?;
+        let key_id = text.key_id.map(slot).transpose()?;
         let binds = text.binds.iter().map(|text| Bind::new(text, fields)).collect::<Result<_, Error>>()?;
         let mut scheme = Self {
             sigs,
@@ -149,6 +156,8 @@ impl Scheme {
             key: Filter::pipe(text.key.unwrap_or_default())?,
             timestamp,
             unit: text.unit.map_or(Ok(Unit::default()), str::parse)?,
+            key_id,
+            must_sign: text.must_sign.iter().map(|name| (*name).to_owned()).collect(),
             ids,
             binds,
             each: text.each,
@@ -167,6 +176,9 @@ impl Scheme {
         let wrong = |what: &str| Err(Error::Template { text: content.to_owned(), what: what.to_owned() });
         if self.has_unsigned_timestamp(fields) {
             return wrong("the timestamp is not part of it, so anybody could renew it");
+        }
+        if self.contents.iter().any(|content| content.lists().next().is_some()) == self.must_sign.is_empty() {
+            return wrong("`must_sign` belongs to a list of signed headers, and a list needs it");
         }
         let needs_secret = matches!(self.algorithm, Algorithm::Digest(_) | Algorithm::Token);
         if needs_secret && !self.contents.iter().all(Template::covers_secret) {
@@ -205,8 +217,25 @@ impl Scheme {
             content.covers_timestamp()
                 || content.slots().any(|signed| signed == slot)
                 || in_body(location) && content.covers_body()
+                || self.carries(content, location, fields)
         };
         !matches!(location, Location::Claim(_)) && !self.contents.iter().all(is_covered)
+    }
+
+    /// Tells whether a content covers what stands in a place that it does not name: among the headers that it lists,
+    /// or in the head of the proof.
+    fn carries(&self, content: &Template, location: &Location, fields: &Fields) -> bool {
+        match location {
+            Location::Header(name) => {
+                let is_named = self.must_sign.iter().any(|known| known.eq_ignore_ascii_case(name));
+                is_named && content.lists().next().is_some()
+            }
+            Location::Packed(name, _) => {
+                let is_proof = |place: &Location| matches!(place, Location::Header(known) if known == name);
+                content.covers_head() && self.places(fields).all(is_proof)
+            }
+            _ => false,
+        }
     }
 
     /// Prepares a key of a secret. Where the provider signs with a private key, the secret is its public
@@ -330,15 +359,15 @@ impl Scheme {
             Algorithm::Token if self.encoding == Encoding::Text => "<secret>".to_owned(),
             _ => format!("<{}>", self.encoding),
         };
-        self.syntax.write(&signature, "<timestamp>", "<id>")
+        self.syntax.write(&signature, "<timestamp>", "<id>", "<base64url>")
     }
 
     /// Tells whether signing anew also renews the signed time: it does not where there is none, or
     /// where it stands in the body.
     pub fn renews_timestamp(&self, fields: &Fields) -> bool {
-        let renewed = self
-            .timestamp
-            .is_some_and(|slot| matches!(fields.location(slot), Location::Header(_) | Location::Claim(_)));
+        let renewed = self.timestamp.is_some_and(|slot| {
+            matches!(fields.location(slot), Location::Header(_) | Location::Claim(_) | Location::Packed(..))
+        });
         renewed || self.syntax.has_timestamp() || self.algorithm == Algorithm::Jwt
     }
 
@@ -346,7 +375,7 @@ impl Scheme {
     pub fn signed_headers<'f>(&self, fields: &'f Fields) -> Vec<&'f str> {
         let slots = self.sigs.iter().take(1).copied().chain(self.timestamp);
         let names = slots.filter_map(|slot| match fields.location(slot) {
-            Location::Header(name) => Some(name.as_str()),
+            Location::Header(name) | Location::Packed(name, _) => Some(name.as_str()),
             _ => None,
         });
         names.collect()
@@ -400,4 +429,37 @@ pub(super) enum SignsWith {
 /// Tells whether a value is covered with the body that it is part of.
 pub(super) fn in_body(location: &Location) -> bool {
     matches!(location, Location::Json(_) | Location::Form(_) | Location::Item(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiles(content: &str, timestamp: &str, must_sign: &[&'static str]) -> bool {
+        let text = Text {
+            sig: vec!["header:X-Sig"],
+            syntax: vec!["{head}..{sig}"],
+            content: vec![content],
+            timestamp: Some(timestamp),
+            must_sign: must_sign.to_vec(),
+            ..Text::default()
+        };
+        Scheme::new(&text, &mut Fields::default()).is_ok()
+    }
+
+    #[test]
+    fn a_list_of_signed_headers_says_which_must_be_on_it() {
+        let listed = "{headers:header:X-List}{body}";
+        assert!(compiles(listed, "header:X-Time", &["x-time"]));
+        assert!(!compiles(listed, "header:X-Time", &["x-list"]), "the time may be left out");
+        assert!(!compiles(listed, "header:X-Time", &[]));
+        assert!(!compiles("{body}{timestamp}", "header:X-Time", &["x-time"]), "there is no list");
+    }
+
+    #[test]
+    fn what_is_packed_is_signed_with_the_head_that_packs_it() {
+        assert!(compiles("{head}.{body}", "packed:X-Sig/ts", &[]));
+        assert!(!compiles("{body}", "packed:X-Sig/ts", &[]));
+        assert!(!compiles("{head}.{body}", "packed:X-Other/ts", &[]));
+    }
 }

@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 
 use super::jwt::{self, TokenSigner};
 use super::key::Check;
+use super::packed::Packed;
 use super::public_key::Message;
 use super::scheme::{SigningKey, SignsWith};
-use super::{Algorithm, Context, Fields, Location, Named, Request, Scheme, Values};
+use super::{Algorithm, Context, Fields, Location, Named, Request, Scheme, Slot, Template, Values};
 use crate::event::{Header, Timestamp};
 
 /// Stands in a body for a proof that is part of it.
@@ -70,12 +71,24 @@ impl Scheme {
         let mut headers: Vec<Header> = request.headers.to_vec();
         headers.retain(|(name, _)| !replaced.contains(&name.as_str()));
         let mut signed = Signed::default();
+        let mut add = |name: String, value: String| {
+            headers.push((name.clone(), value.clone().into()));
+            signed.headers.push((name, value));
+        };
         if let Some(Location::Header(name)) = self.timestamp.map(|slot| fields.location(slot)) {
-            signed.headers.push((name.clone(), time.clone()));
-            headers.push((name.clone(), time.clone().into()));
+            add(name.clone(), time.clone());
+        }
+        for (name, value) in self.bound_headers(fields, request, named)? {
+            add(name, value);
         }
         signed.query = self.bound_query(fields, Request { headers: &headers, ..request }, named)?;
         let url = with_query(request.url, &signed.query);
+        let packed = self.packed(fields, &Values::new(fields, request).with_named(named), &time);
+        let head = packed.as_ref().map(Packed::head).unwrap_or_default();
+        if let Some(packed) = &packed {
+            let text = if self.syntax.has_head() { format!("{head}.") } else { packed.whole() };
+            headers.push((packed.header.clone(), text.into()));
+        }
         let request = Request { headers: &headers, url: &url, ..request };
         let values = Values::new(fields, request).with_named(named);
         let text = values.json_text().unwrap_or_default();
@@ -88,6 +101,7 @@ impl Scheme {
         let context = Context {
             timestamp: Some(time.as_bytes()),
             id: id.as_deref(),
+            head: Some(head.as_bytes()),
             secret: Some(&key.bytes),
             ..Context::of(&values)
         };
@@ -96,10 +110,35 @@ impl Scheme {
             _ => self.encoding.encode(&self.proof(key, &context)?),
         };
         let id = id.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        let proof = self.syntax.write(&proof, &time, &id);
+        let proof = self.syntax.write(&proof, &time, &id, &head);
         signed.body = body.clone();
-        self.place(fields, &request, proof, &mut signed)?;
+        self.place(fields, &request, proof, packed, &mut signed)?;
         Ok(signed)
+    }
+
+    /// Returns the headers that are bound to the rest of the request, or list those that are signed, where it does not
+    /// have them.
+    fn bound_headers(
+        &self,
+        fields: &Fields,
+        request: Request<'_>,
+        named: &Named,
+    ) -> Result<Vec<(String, String)>, String> {
+        let values = Values::new(fields, request).with_named(named);
+        let absent = |slot: Slot| match fields.location(slot) {
+            Location::Header(name) if values.get(slot).is_none() => Some(name.clone()),
+            _ => None,
+        };
+        let mut added = Vec::new();
+        for bind in self.binds.iter().filter(|bind| bind.applies(&values)) {
+            if let Some(name) = absent(bind.at) {
+                let value = bind.equals.fill(&Context::of(&values))?;
+                added.push((name, String::from_utf8_lossy(&value).into_owned()));
+            }
+        }
+        let lists = self.contents.iter().flat_map(Template::lists);
+        added.extend(lists.filter_map(absent).map(|name| (name, self.must_sign.join(","))));
+        Ok(added)
     }
 
     /// Returns the parameters of the query that are bound to the rest of the request.
@@ -173,6 +212,7 @@ impl Scheme {
         fields: &Fields,
         request: &Request<'_>,
         proof: String,
+        packed: Option<Packed>,
         signed: &mut Signed,
     ) -> Result<(), String> {
         let location = fields.location(self.sigs[0]);
@@ -188,6 +228,11 @@ impl Scheme {
                 }
                 let proof = if request.is_urlencoded() { encoded(&proof) } else { proof };
                 signed.body = Some(body.replace(PROOF_MARK, &proof).into_bytes());
+            }
+            Location::Packed(_, pointer) => {
+                let mut packed = packed.ok_or_else(|| location.to_string())?;
+                packed.put(pointer, Value::String(proof));
+                signed.headers.push((packed.header.clone(), packed.whole()));
             }
             Location::Claim(_) => return Err(location.to_string()),
         }

@@ -11,7 +11,7 @@ use super::Error;
 const FIELDS_MAX: usize = 4;
 
 /// What proofs that are made here call their key.
-const TEST_KEY_ID: &str = "test";
+pub(super) const TEST_KEY_ID: &str = "test";
 
 /// What a placeholder of a syntax stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,9 @@ pub enum Field {
     Id,
     /// `{key_id}`: which of the sender's keys was used.
     KeyId,
+    /// `{head}`: what the proof itself says and is signed, in unpadded URL-safe base64: the protected header of
+    /// a JWS (RFC 7515).
+    Head,
     /// `{_}`: a part that does not matter.
     Ignored,
 }
@@ -35,6 +38,7 @@ impl Field {
             "timestamp" => Some(Field::Timestamp),
             "id" => Some(Field::Id),
             "key_id" => Some(Field::KeyId),
+            "head" => Some(Field::Head),
             "_" => Some(Field::Ignored),
             _ => None,
         }
@@ -119,8 +123,13 @@ impl Syntax {
         self.patterns.iter().flatten().any(|part| *part == Part::Field(Field::Timestamp))
     }
 
+    /// Tells whether the text carries something of its own that is signed.
+    pub(super) fn has_head(&self) -> bool {
+        self.patterns.iter().flatten().any(|part| *part == Part::Field(Field::Head))
+    }
+
     /// Writes a proof's text: every pattern of a list, else the first one.
-    pub fn write(&self, signature: &str, timestamp: &str, id: &str) -> String {
+    pub fn write(&self, signature: &str, timestamp: &str, id: &str, head: &str) -> String {
         let item = |pattern: &Vec<Part>| -> String {
             let text = |part: &Part| match part {
                 Part::Literal(text) => text.clone(),
@@ -128,6 +137,7 @@ impl Syntax {
                 Part::Field(Field::Timestamp) => timestamp.to_owned(),
                 Part::Field(Field::Id) => id.to_owned(),
                 Part::Field(Field::KeyId) => TEST_KEY_ID.to_owned(),
+                Part::Field(Field::Head) => head.to_owned(),
                 Part::Field(Field::Ignored) => String::new(),
             };
             pattern.iter().map(text).collect()
@@ -180,12 +190,20 @@ fn match_item<'t>(pattern: &[Part], item: &'t [u8], ignores_case: bool) -> Optio
                     Some(Part::Literal(next)) => find(rest, next.as_bytes())?,
                     _ => rest.len(),
                 };
+                if *field == Field::Head && !is_head(&rest[..end]) {
+                    return None;
+                }
                 *slots.next()? = Some((*field, &rest[..end]));
                 rest = &rest[end..];
             }
         }
     }
     rest.is_empty().then_some(fields)
+}
+
+/// Tells whether a text may be a head. One with a dot in it would take a part of what is signed behind it.
+fn is_head(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
 }
 
 fn pattern(text: &str) -> Result<Vec<Part>, Error> {
@@ -207,7 +225,7 @@ fn pattern(text: &str) -> Result<Vec<Part>, Error> {
         }
         let (name, after) = more.split_once('}').ok_or_else(|| bad("a brace is not closed"))?;
         let field = Field::named(name)
-            .ok_or_else(|| bad("placeholders are {sig}, {timestamp}, {id}, {key_id} and {_}"))?;
+            .ok_or_else(|| bad("placeholders are {sig}, {timestamp}, {id}, {key_id}, {head} and {_}"))?;
         parts.push(Part::Field(field));
         rest = after;
     }
@@ -246,6 +264,15 @@ mod tests {
         check(&["sha256={sig}", "{sig}"], None, "abc", &[(SIG, "abc")]);
         check(&["{sig}:{timestamp};"], None, "a:1;", &[(SIG, "a"), (TIME, "1")]);
         check(&["{sig}:{timestamp};"], None, "a:1;x", &[]);
+    }
+
+    #[test]
+    fn a_head_is_one_segment() {
+        let both = [(Field::Head, "eyJ-_0"), (SIG, "a")];
+        check(&["{head}..{sig}"], None, "eyJ-_0..a", &both);
+        for bad in ["..a", "eyJ.x..a", "eyJ=..a", "eyJ.x.a", "eyJ.a"] {
+            check(&["{head}..{sig}"], None, bad, &[]);
+        }
     }
 
     #[test]
@@ -299,7 +326,7 @@ mod tests {
             ] {
                 let syntax = Syntax::new(patterns, separator).unwrap();
                 let mut found = Vec::new();
-                let text = syntax.write(&sig, &time, "");
+                let text = syntax.write(&sig, &time, "", "");
                 syntax.read(text.as_bytes(), |field, value| found.push((field, value.to_vec())));
                 prop_assert_eq!(found, [(TIME, time.clone().into_bytes()), (SIG, sig.clone().into_bytes())]);
             }

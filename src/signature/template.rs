@@ -1,26 +1,35 @@
 //! Templates: text with placeholders that stand for parts of a request.
 //!
-//! `{body} {timestamp} {id} {key_id} {url} {url.with-port} {url.without-port} {host} {path} {target} {query}
-//! {query.sorted} {method} {form.sorted} {secret} {secret:name} {headers:X-Signed-Headers}` and any location, each with filters
-//! behind it: `{header:X-Host|lower}`. What stands in brackets is left out as a whole when a value in it
-//! is absent or empty: `{header:X-GitHub-Event}[.{json:/action}]`. A brace or bracket that is meant
-//! literally is doubled.
+//! `{body} {timestamp} {id} {key_id} {head} {url} {url.with-port} {url.without-port} {host} {path} {target} {query}
+//! {query.sorted} {method} {form.sorted} {secret} {secret:name}` and any location, each with filters behind it:
+//! `{header:X-Host|lower}`. What stands in brackets is left out as a whole when a value in it is absent or
+//! empty: `{header:X-GitHub-Event}[.{json:/action}]`. A brace or bracket that is meant literally is doubled.
+//!
+//! Filters apply to several parts as one where these stand in a group: `{({query:code}{secret})|sha256|hex}`.
+//!
+//! - `{headers:LOCATION}`: the headers that a list names, `name:value` in the order of names, joined by `;`
+//! - `{headers.lines:LOCATION}`: the same as lines, `Name: value`, in the order and spelling of the list
+//! - `{form.php:FIELD}`: all form fields but one, as PHP serializes an array of texts, in the order of names
+//! - `{body.keyed:/POINTER}`: the JSON body with the secret in the place of the string at the pointer
 
 mod parse;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
-use super::{Error, Fields, Filter, Location, Slot, Values};
+use super::items::with_string_at;
+use super::listed::Listed;
+use super::{Error, Fields, Filter, Location, Pointer, Slot, Values};
 
 /// Most parts of one template.
 const PARTS_MAX: usize = 64;
 /// What filling a template may cost, in passes over the longest of its values: that may be a body, and
-/// filters may lengthen it. The catalogue's dearest template makes 9.
+/// filters may lengthen it. The catalogue's dearest template makes 20.
 const PASSES_MAX: usize = 32;
 
 /// What taking a form apart, sorting its fields and writing them costs.
 const SORTED_FORM_PASSES: usize = 4;
+/// How many times as long as the form its fields may be as PHP serializes them.
+const PHP_FORM_GROWTH: usize = 8;
 
 /// A compiled template.
 #[derive(Debug, Clone)]
@@ -33,6 +42,31 @@ enum Part {
     Text(String),
     Value(Source, Vec<Filter>),
     Optional(Vec<Part>),
+    Group(Vec<Part>, Vec<Filter>),
+}
+
+impl Part {
+    /// Returns the parts that it consists of.
+    fn inner(&self) -> &[Part] {
+        match self {
+            Part::Optional(inner) | Part::Group(inner, _) => inner,
+            other => std::slice::from_ref(other),
+        }
+    }
+
+    fn passes(&self) -> usize {
+        let inner = || self.inner().iter().map(Part::passes).sum::<usize>();
+        match self {
+            Part::Text(_) => 0,
+            Part::Value(source, filters) => {
+                let (passes, length) = source.passes();
+                passes + length * Filter::passes(filters)
+            }
+            Part::Optional(_) => inner(),
+            // What the values cost is no less than their length.
+            Part::Group(_, filters) => inner() * (2 + Filter::passes(filters)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +75,7 @@ enum Source {
     Timestamp,
     Id,
     KeyId,
+    Head,
     Url,
     UrlWithPort,
     UrlWithoutPort,
@@ -53,8 +88,14 @@ enum Source {
     SortedForm,
     Secret,
     Named(String),
-    /// The headers that the header at the slot lists.
+    /// The headers that the value at the slot lists.
     Listed(Slot),
+    /// The same, as lines.
+    ListedLines(Slot),
+    /// The form without a field, in PHP's form.
+    PhpForm(String),
+    /// The body with the secret in the place of a string.
+    KeyedBody(Pointer),
     At(Slot),
 }
 
@@ -67,6 +108,21 @@ impl Source {
     /// Tells whether it is made of the URL that is registered at the provider.
     fn is_registered(&self) -> bool {
         self.is_whole_url() || *self == Source::Host
+    }
+
+    fn is_whole_body(&self) -> bool {
+        matches!(self, Source::Body | Source::SortedForm | Source::PhpForm(_) | Source::KeyedBody(_))
+    }
+
+    /// Returns what writing it costs in passes over the longest value, and how many times as long as that it may be.
+    fn passes(&self) -> (usize, usize) {
+        match self {
+            Source::SortedForm => (SORTED_FORM_PASSES, 1),
+            Source::PhpForm(_) => (SORTED_FORM_PASSES + PHP_FORM_GROWTH, PHP_FORM_GROWTH),
+            // Each step into the body reads it anew.
+            Source::KeyedBody(pointer) => (1 + 2 * pointer.tokens().len(), 1),
+            _ => (1, 1),
+        }
     }
 }
 
@@ -81,6 +137,8 @@ pub struct Context<'a> {
     pub id: Option<&'a [u8]>,
     /// Which of the sender's keys was used, as it says.
     pub key_id: Option<&'a [u8]>,
+    /// What the proof itself says, as it is signed.
+    pub head: Option<&'a [u8]>,
     /// The secret whose proof is computed.
     pub secret: Option<&'a [u8]>,
     /// The key of filters that need one.
@@ -90,7 +148,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// Fills from the request's values alone.
     pub fn of(values: &'a Values<'a>) -> Self {
-        Self { values, timestamp: None, id: None, key_id: None, secret: None, key: None }
+        Self { values, timestamp: None, id: None, key_id: None, head: None, secret: None, key: None }
     }
 
     fn get(&self, source: &Source) -> Option<Cow<'a, [u8]>> {
@@ -101,6 +159,7 @@ impl<'a> Context<'a> {
             Source::Timestamp => self.timestamp.map(Cow::Borrowed),
             Source::Id => self.id.map(Cow::Borrowed),
             Source::KeyId => self.key_id.map(Cow::Borrowed),
+            Source::Head => self.head.map(Cow::Borrowed),
             Source::Url => request.registered_url().map(owned),
             Source::UrlWithPort => request.url_with_port().map(owned),
             Source::UrlWithoutPort => request.url_without_port().map(owned),
@@ -113,27 +172,16 @@ impl<'a> Context<'a> {
             Source::SortedForm => Some(owned(request.sorted_form())),
             Source::Secret => self.secret.map(Cow::Borrowed),
             Source::Named(name) => self.values.secret(name).map(Cow::Borrowed),
-            Source::Listed(slot) => self.listed_headers(*slot).map(Cow::Owned),
+            Source::Listed(slot) => {
+                Listed::new(&self.values.text(*slot)?, request).map(|listed| owned(listed.sorted()))
+            }
+            Source::ListedLines(slot) => {
+                Listed::new(&self.values.text(*slot)?, request).map(|listed| owned(listed.lines()))
+            }
+            Source::PhpForm(without) => request.php_form(without).map(owned),
+            Source::KeyedBody(pointer) => with_string_at(request.body, pointer, self.secret?).map(Cow::Owned),
             Source::At(slot) => self.values.get(*slot),
         }
-    }
-
-    /// Returns the headers that a header lists, `name:value`, in the order of names and joined by semicolons.
-    fn listed_headers(&self, slot: Slot) -> Option<Vec<u8>> {
-        let list = self.values.text(slot)?;
-        let request = self.values.request();
-        let mut out = Vec::new();
-        let names: BTreeSet<_> =
-            list.split([',', ';']).map(|name| name.trim().to_ascii_lowercase()).collect();
-        for name in names {
-            if !out.is_empty() {
-                out.push(b';');
-            }
-            out.extend_from_slice(name.as_bytes());
-            out.push(b':');
-            out.extend_from_slice(request.first_header(&name)?);
-        }
-        Some(out)
     }
 
     fn describe(&self, source: &Source) -> String {
@@ -142,6 +190,7 @@ impl<'a> Context<'a> {
             Source::Timestamp => "the timestamp".to_owned(),
             Source::Id => "the delivery's id".to_owned(),
             Source::KeyId => "the key's id".to_owned(),
+            Source::Head => "the head of the proof".to_owned(),
             Source::Url | Source::UrlWithPort | Source::UrlWithoutPort | Source::Host => {
                 "the public URL (set server.public_url)".to_owned()
             }
@@ -152,7 +201,11 @@ impl<'a> Context<'a> {
             Source::SortedForm => "the form".to_owned(),
             Source::Secret => "the secret".to_owned(),
             Source::Named(name) => format!("the secret {name}"),
-            Source::Listed(slot) => format!("the headers that {} lists", self.values.location(*slot)),
+            Source::Listed(slot) | Source::ListedLines(slot) => {
+                format!("the headers that {} lists, each once,", self.values.location(*slot))
+            }
+            Source::PhpForm(_) => "a form whose fields are words and stand there once".to_owned(),
+            Source::KeyedBody(pointer) => format!("the string at {pointer} of the body"),
             Source::At(slot) => self.values.location(*slot).to_string(),
         }
     }
@@ -179,7 +232,7 @@ impl Template {
         if template.parts.len().max(template.flat().count()) > PARTS_MAX {
             return Err(error(format!("it has more than {PARTS_MAX} parts")));
         }
-        let passes = template.passes();
+        let passes: usize = template.parts.iter().map(Part::passes).sum();
         if passes > PASSES_MAX {
             let what = format!("filling it may take {passes} passes over a value, more than {PASSES_MAX}");
             return Err(error(what));
@@ -217,27 +270,28 @@ impl Template {
         Some(String::from_utf8_lossy(&self.fill(&context).ok()?).into_owned())
     }
 
-    fn passes(&self) -> usize {
-        let cost = |part: &Part| match part {
-            Part::Value(Source::SortedForm, filters) => SORTED_FORM_PASSES + Filter::passes(filters),
-            Part::Value(_, filters) => 1 + Filter::passes(filters),
-            _ => 0,
-        };
-        self.flat().map(cost).sum()
-    }
-
     /// Tells whether the whole body is part of the template, as it is or as all fields of a form. A
     /// checksum of it does not count: another body of the same checksum is easily made.
     pub fn covers_body(&self) -> bool {
-        self.flat().any(|part| match part {
-            Part::Value(Source::Body | Source::SortedForm, filters) => !filters.contains(&Filter::Crc32),
+        let is_kept = |filters: &[Filter]| !filters.contains(&Filter::Crc32);
+        let is_body = |part: &Part| match part {
+            Part::Value(source, filters) => source.is_whole_body() && is_kept(filters),
             _ => false,
+        };
+        self.parts.iter().any(|part| match part {
+            Part::Group(_, filters) if !is_kept(filters) => false,
+            part => part.inner().iter().any(is_body),
         })
     }
 
     /// Tells whether the template takes the body as a form.
     pub(super) fn reads_form(&self) -> bool {
-        self.sources().any(|source| *source == Source::SortedForm)
+        self.sources().any(|source| matches!(source, Source::SortedForm | Source::PhpForm(_)))
+    }
+
+    /// Tells whether what the proof itself says is part of the template.
+    pub(super) fn covers_head(&self) -> bool {
+        self.sources().any(|source| *source == Source::Head)
     }
 
     /// Tells whether the signed time is part of the template.
@@ -269,20 +323,38 @@ impl Template {
 
     /// Tells whether the secret itself is part of the template.
     pub(super) fn covers_secret(&self) -> bool {
-        self.sources().any(|source| *source == Source::Secret)
+        self.sources().any(|source| matches!(source, Source::Secret | Source::KeyedBody(_)))
+    }
+
+    /// Returns the name of a secret that the template needs and the trigger does not have.
+    pub fn lacks_secret<'t>(&'t self, values: &Values<'_>) -> Option<&'t str> {
+        self.sources().find_map(|source| match source {
+            Source::Named(name) if values.secret(name).is_none() => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Returns the locations of lists of signed headers.
+    pub(super) fn lists(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.sources().filter_map(|source| match source {
+            Source::Listed(slot) | Source::ListedLines(slot) => Some(*slot),
+            _ => None,
+        })
     }
 
     /// Tells whether a filter of the template needs a key.
     pub fn is_keyed(&self) -> bool {
-        let keyed =
-            |part: &Part| matches!(part, Part::Value(_, filters) if filters.iter().any(Filter::is_keyed));
-        self.flat().any(keyed)
+        let keyed = |part: &Part| match part {
+            Part::Value(_, filters) | Part::Group(_, filters) => filters.iter().any(Filter::is_keyed),
+            _ => false,
+        };
+        self.parts.iter().any(keyed) || self.flat().any(keyed)
     }
 
     /// Returns the locations that the template names.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.sources().filter_map(|source| match source {
-            Source::At(slot) | Source::Listed(slot) => Some(*slot),
+            Source::At(slot) | Source::Listed(slot) | Source::ListedLines(slot) => Some(*slot),
             _ => None,
         })
     }
@@ -310,17 +382,14 @@ impl Template {
                     }
                     rest = after;
                 }
-                Part::Optional(_) => unreachable!("flat() opens brackets"),
+                Part::Optional(_) | Part::Group(..) => unreachable!("flat() opens them"),
             }
         }
         headers
     }
 
     fn flat(&self) -> impl Iterator<Item = &Part> {
-        self.parts.iter().flat_map(|part| match part {
-            Part::Optional(inner) => &inner[..],
-            other => std::slice::from_ref(other),
-        })
+        self.parts.iter().flat_map(Part::inner)
     }
 
     fn sources(&self) -> impl Iterator<Item = &Source> + '_ {
@@ -331,7 +400,7 @@ impl Template {
     }
 }
 
-fn write_parts(parts: &[Part], context: &Context<'_>, out: &mut impl FnMut(&[u8])) -> Result<(), String> {
+fn write_parts(parts: &[Part], context: &Context<'_>, out: &mut dyn FnMut(&[u8])) -> Result<(), String> {
     for part in parts {
         match part {
             Part::Text(text) => out(text.as_bytes()),
@@ -342,9 +411,13 @@ fn write_parts(parts: &[Part], context: &Context<'_>, out: &mut impl FnMut(&[u8]
             }
             Part::Optional(inner) if is_complete(inner, context) => {
                 // Brackets hold no brackets, so this goes one level deep.
-                for part in inner {
-                    write_parts(std::slice::from_ref(part), context, out)?;
-                }
+                write_parts(inner, context, out)?;
+            }
+            Part::Group(inner, filters) => {
+                let mut joined = Vec::new();
+                write_parts(inner, context, &mut |bytes| joined.extend_from_slice(bytes))?;
+                let value = Filter::apply_keyed(filters, context.key, &joined);
+                out(&value.ok_or_else(|| "a group that its filters can read".to_owned())?);
             }
             Part::Optional(_) => {}
         }
@@ -355,6 +428,7 @@ fn write_parts(parts: &[Part], context: &Context<'_>, out: &mut impl FnMut(&[u8]
 fn is_complete(parts: &[Part], context: &Context<'_>) -> bool {
     parts.iter().all(|part| match part {
         Part::Value(source, _) => context.get(source).is_some_and(|value| !value.is_empty()),
+        Part::Group(inner, _) => is_complete(inner, context),
         _ => true,
     })
 }
@@ -413,7 +487,9 @@ mod tests {
         check("{url.with-port}", "", "https://example.com:443/hook?b=2&a=1");
         check("{url.without-port}", "", "https://example.com/hook?b=2&a=1");
         check("{secret} {secret:token} {key_id}", "", "s3c t0k k1");
-        check("{headers:X-Signed}", "", "x-event:pull_request;x-signed:X-Event, x-signed");
+        check("{headers:header:X-Signed}", "", "x-event:pull_request;x-signed:X-Event, x-signed");
+        check("{headers.lines:header:X-Signed}", "", "X-Event: pull_request\nx-signed: X-Event, x-signed\n");
+        check("{body.keyed:/a}", r#"{"a": "x"}"#, r#"{"a": "s3c"}"#);
         check("{body|hmac-sha1|hex}", "x", "2a00e8e8343df86c4c188b263eeca331afa31548");
         check("{query:a}{json:/x|base64}", r#"{"x": "hi"}"#, "1aGk=");
         check("{body|sha256|hex}", "", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -429,6 +505,25 @@ mod tests {
     }
 
     #[test]
+    fn filters_apply_to_a_group_as_one() {
+        check("{({query:a}){timestamp})|base64}!", "", "MSkwMDE3!");
+        check("{({method} {path})|lower}{({id})}", "", "post /hookid1");
+        assert_eq!(fill("{({header:X-None})|hex}", ""), Err("header x-none".to_owned()));
+        assert_eq!(fill("{({id})|unhex}", ""), Err("a group that its filters can read".to_owned()));
+    }
+
+    #[test]
+    fn a_checksum_of_the_body_does_not_cover_it() {
+        let covers = |text: &str| Template::new(text, &mut Fields::default()).unwrap().covers_body();
+        for good in ["{body}", "{(x{body})|sha256}", "{form.php:sig}", "{body.keyed:/a}", "[{body}]"] {
+            assert!(covers(good), "{good}");
+        }
+        for bad in ["{body|crc32}", "{(x{body})|crc32}", "{(x{body|crc32})|sha256}", "{headers:header:X}"] {
+            assert!(!covers(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn doubled_braces_and_brackets_are_literal() {
         check("{{{timestamp}}}[[x]]", "", "{0017}[x]");
     }
@@ -441,7 +536,26 @@ mod tests {
 
     #[test]
     fn broken_templates_are_refused() {
-        for bad in ["{", "}", "[", "]", "{nope}", "[[{body}]", "[a[b]]", "{body|rot13}", "{header:}"] {
+        for bad in [
+            "{",
+            "}",
+            "[",
+            "]",
+            "{nope}",
+            "[[{body}]",
+            "[a[b]]",
+            "{body|rot13}",
+            "{header:}",
+            "{(",
+            "{(a",
+            "{(a)",
+            "{({(a)})}",
+            "[{(a)}]",
+            "{([a])}",
+            "{(a)|rot13}",
+            "{headers:X}",
+            "{body.keyed:a}",
+        ] {
             assert!(Template::new(bad, &mut Fields::default()).is_err(), "{bad}");
         }
     }
@@ -454,6 +568,8 @@ mod tests {
             twice("{body}", 32),
             twice("[{header:X-A}]", 32),
             twice("{form.sorted}", 8),
+            twice("{form.php:a}", 2),
+            ["{({body})|hex|hex}".to_owned(), "{({body}{body}{body})|hex|hex|hex}".to_owned()],
             twice("{body|hex|hex|hex}", 2),
             ["{body|hex|hex|hex|hex}".to_owned(), "{body|hex|hex|hex|hex|hex}".to_owned()],
             ["x".to_owned(), "[]".repeat(65)],

@@ -8,7 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::json::{Extract, SIGNED_VALUE_BYTES_MAX, Tree, VALUE_BYTES_MAX, float_text};
-use super::{Location, Pointer, form, items, multipart};
+use super::{Location, Pointer, form, items, multipart, packed};
 use crate::event::Header;
 
 /// A request as a scheme sees it.
@@ -145,6 +145,12 @@ impl<'a> Request<'a> {
         }
         let fields: BTreeSet<(String, String)> = self.form_fields().into_iter().collect();
         fields.into_iter().flat_map(|(name, value)| [name, value]).collect()
+    }
+
+    /// Returns all fields of a form but one, as PHP serializes the array that it makes of them.
+    pub(super) fn php_form(&self, without: &str) -> Option<String> {
+        let fields = self.is_form().then(|| self.form_fields())?;
+        form::php(fields.into_iter().filter(|(name, _)| name != without))
     }
 }
 
@@ -287,6 +293,10 @@ impl<'a> Values<'a> {
             Location::Claim(pointer) => {
                 scalar(pointer.of(self.claims.get()?)?).map(|text| Cow::Owned(text.into_bytes()))
             }
+            Location::Packed(name, pointer) => {
+                let packed = packed::read(self.request.first_header(name)?)?;
+                scalar(pointer.of(&packed)?).map(|text| Cow::Owned(text.into_bytes()))
+            }
             Location::Body => Some(Cow::Borrowed(self.request.body)),
         }
     }
@@ -332,7 +342,9 @@ impl<'a> Values<'a> {
     /// Tells whether the slot's header or query parameter is there with different values.
     pub fn conflicts(&self, slot: Slot) -> bool {
         match &self.fields.locations[slot.0] {
-            Location::Header(name) => self.request.header(name) == Found::Conflict,
+            Location::Header(name) | Location::Packed(name, _) => {
+                self.request.header(name) == Found::Conflict
+            }
             Location::Query(name) => {
                 let pairs = form::pairs(self.request.query().as_bytes());
                 let mut values = pairs.filter(|(key, _)| key == name).map(|(_, value)| value);

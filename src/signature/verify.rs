@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::jwt::{self, Token};
 use super::key::{Check, Material};
+use super::listed::Listed;
 use super::scheme::{Bind, in_body};
 use super::{Algorithm, Context, Encoding, Field, Key, Location, Problem, Scheme, Template, Values};
 use crate::event::Timestamp;
@@ -54,6 +55,7 @@ impl Scheme {
             timestamp: claim.timestamp.as_deref(),
             id: id.as_deref(),
             key_id: claim.key_id.as_deref(),
+            head: claim.head.as_deref(),
             ..Context::of(values)
         };
         let tokens = self.tokens(&claim.candidates, values)?;
@@ -67,6 +69,7 @@ impl Scheme {
         let key_index =
             found.ok_or_else(|| Problem::Mismatch { place: self.places_text(values), keys: keys.len() })?;
         let context = Context { secret: keys[key_index].secret.as_ref().map(|s| s.as_slice()), ..context };
+        self.verify_lists(values)?;
         self.verify_binds(&context)?;
         let signed_at = match claim.signed_at {
             None => self.time_in_content(values)?,
@@ -127,6 +130,7 @@ impl Scheme {
     fn claim<'v>(&self, values: &'v Values<'_>) -> Result<Claim<'v>, Problem> {
         let mut candidates = Candidates::default();
         let (mut times, mut ids, mut key_ids) = (Once::default(), Once::default(), Once::default());
+        let mut heads = Once::default();
         let mut present = false;
         for text in self.sigs.iter().filter_map(|slot| values.get(*slot)) {
             present |= !text.is_empty();
@@ -137,6 +141,7 @@ impl Scheme {
                 Field::Timestamp => times.add(value),
                 Field::Id => ids.add(value),
                 Field::KeyId => key_ids.add(value),
+                Field::Head => heads.add(value),
                 Field::Ignored => {}
             });
         }
@@ -145,18 +150,20 @@ impl Scheme {
             return Err(Problem::Missing { place: place(), form: form() });
         }
         let malformed = || Problem::Malformed { place: place(), form: form() };
-        if candidates.is_unusable() || times.conflict || ids.conflict {
+        if candidates.is_unusable() || times.conflict || ids.conflict || heads.conflict {
             return Err(malformed());
         }
-        let (id, key_id) = (ids.first, key_ids.first);
+        let (id, head) = (ids.first, heads.first);
+        let named = || values.get(self.key_id?).map(Cow::into_owned);
+        let key_id = key_ids.first.or_else(named);
         if self.syntax.has_timestamp() {
             let text = times.first.ok_or_else(malformed)?;
             let signed_at = self.parse_time(&text).ok_or_else(malformed)?;
             let timestamp = Some(text.into());
-            return Ok(Claim { candidates, timestamp, signed_at: Some(signed_at), id, key_id });
+            return Ok(Claim { candidates, timestamp, signed_at: Some(signed_at), id, key_id, head });
         }
         let (timestamp, signed_at) = self.time_beside_content(values)?.unzip();
-        Ok(Claim { candidates, timestamp, signed_at, id, key_id })
+        Ok(Claim { candidates, timestamp, signed_at, id, key_id, head })
     }
 
     /// Reads a signed time that stands in a place of its own, outside of body and token.
@@ -241,6 +248,19 @@ impl Scheme {
         Ok(None)
     }
 
+    /// Holds that the request lists as signed what must be.
+    fn verify_lists(&self, values: &Values<'_>) -> Result<(), Problem> {
+        for list in self.contents.iter().flat_map(Template::lists) {
+            let text = values.text(list).unwrap_or_default();
+            let listed = Listed::new(&text, values.request());
+            let is_signed = |name: &&String| listed.as_ref().is_some_and(|listed| listed.has(name));
+            if let Some(name) = self.must_sign.iter().find(|name| !is_signed(name)) {
+                return Err(Problem::Uncovered { place: format!("header {}", name.to_ascii_lowercase()) });
+            }
+        }
+        Ok(())
+    }
+
     fn verify_binds(&self, context: &Context<'_>) -> Result<(), Problem> {
         let unbound = |bind: &Bind| Problem::Unbound { place: context.values.location(bind.at).to_string() };
         if let Some(bind) = self.binds.iter().find(|bind| bind.forbids(context.values)) {
@@ -321,6 +341,7 @@ struct Claim<'v> {
     signed_at: Option<Timestamp>,
     id: Option<Vec<u8>>,
     key_id: Option<Vec<u8>>,
+    head: Option<Vec<u8>>,
 }
 
 /// Decoded signatures.

@@ -146,9 +146,9 @@ impl Pair {
     pub fn covers_bytes(&self) -> bool {
         let Some(signature) = &self.entry.signature else { return false };
         let is_bound =
-            signature.binds.iter().any(|bind| bind.unless.is_none() && bind.equals.starts_with("{body|sha"));
+            signature.binds.iter().any(|bind| bind.unless.is_none() && bind.equals.contains("{body|sha"));
         let content = signature.content.as_deref().unwrap_or("{body}");
-        let is_covered = content.contains("{body}") || content.contains("{body|sha");
+        let is_covered = ["{body}", "{body|sha", "{body.keyed:"].iter().any(|body| content.contains(body));
         let is_signed = !matches!(signature.alg.as_deref(), Some("jwt" | "token"));
         !signature.each && (is_bound || is_covered && is_signed)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use hookkeeper::catalog::ProviderCatalog;
 use hookkeeper::clock::Clock;
@@ -262,6 +262,36 @@ fn acme_server(host: &TlsHost) -> Server {
     );
     std::fs::write(server.folder.path().join("hookkeeper.toml"), config).unwrap();
     server
+}
+
+#[tokio::test]
+async fn a_key_server_is_not_asked_without_the_secret_that_it_wants() {
+    let cache = Cache::new(TlsHost::start(&[HOST]));
+    let catalog = ProviderCatalog::built_in();
+    let entry = catalog.get("ebay").unwrap();
+    let with = |tokens: &[&str]| {
+        let tokens = tokens.iter().map(|token| Secret::new(*token)).collect();
+        let secrets = [("application_token".to_owned(), tokens)].into();
+        Verifier::new(entry, &TriggerSettings { secrets, ..TriggerSettings::default() }).unwrap()
+    };
+    let packed = STANDARD.encode(r#"{"kid":"../a","signature":"AAAA"}"#);
+    let raw = RawInbound {
+        method: "POST".into(),
+        url: "/".into(),
+        headers: vec![("x-ebay-signature".to_owned(), packed.into())],
+        body: "{}".into(),
+        received_at: at(0),
+        peer: None,
+    };
+    let wanted = with(&["token"]).wanted_keys(&raw).unwrap();
+    assert_eq!(wanted.url, "https://api.ebay.com/commerce/notification/v1/public_key/..%2Fa");
+    assert!(wanted.headers.contains(&("Authorization".to_owned(), "Bearer token".to_owned())));
+    assert_eq!(wanted.lacks, None);
+    // Without the token, it is ours to mend: the sender must come again, and nobody is called in vain.
+    let wanted = with(&[]).wanted_keys(&raw).unwrap();
+    let refused = cache.keys.get(&wanted, Instant::now() + Duration::from_secs(20)).await.unwrap_err();
+    assert!(refused.why.contains("application_token"), "{}", refused.why);
+    assert_eq!(cache.host.asked().len(), 0);
 }
 
 fn post(server: &Server, signature: &str, body: &str) -> Answer {

@@ -348,7 +348,7 @@ fn signed_by_hand(case: &Case, signed_time: &str, sent_time: &str) -> RawInbound
     let secret = &case.pair.trigger().secrets[SIGNING_SECRET][0];
     let proof = case.encoding().unwrap().encode(&Hash::Sha256.hmac(secret.expose(), content.as_bytes()));
     let syntax = Syntax::new(&signature.syntax, signature.list.as_deref()).unwrap();
-    let mut raw = case.with_proof(syntax.write(&proof, sent_time, "id-1"));
+    let mut raw = case.with_proof(syntax.write(&proof, sent_time, "id-1", ""));
     if let Some(name) = signature.timestamp.as_deref().and_then(|at| at.strip_prefix("header:")) {
         let name = name.to_ascii_lowercase();
         raw.headers.iter_mut().find(|(known, _)| *known == name).unwrap().1 = sent_time.to_owned().into();

@@ -49,6 +49,12 @@ pub struct Signature {
     /// absent means that the time is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance_s: Option<u64>,
+    /// Where it stands which of the provider's keys was used, if not in the proof's text or a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// Headers that must be among the signed ones where the request lists these itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub must_sign: Vec<String>,
     /// What must be equal beside the proof.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<Bind>,
@@ -92,7 +98,9 @@ impl Signature {
 
     /// Tells whether single fields of the body are signed.
     pub fn covers_fields(&self) -> bool {
-        let is_field = |content: &str| ["{json:", "{item:", "{form"].iter().any(|at| content.contains(at));
+        let is_field = |content: &str| {
+            ["{json:", "{item:", "{form", "{body.keyed"].iter().any(|at| content.contains(at))
+        };
         self.signed_content().is_some_and(is_field)
     }
 

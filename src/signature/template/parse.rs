@@ -6,7 +6,15 @@ use crate::signature::{Error, Fields, Filter, Location, Slot};
 /// Reads a text as parts; the locations that it names are added to `fields`, as `signed` says whose values may be
 /// long.
 pub(super) fn parts(text: &str, fields: &mut Fields, signed: bool) -> Result<Vec<Part>, Error> {
-    Parser { text, rest: text, fields, signed }.parts(false)
+    Parser { text, rest: text, fields, signed }.parts(Inside::Nothing)
+}
+
+/// What the parser is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Nothing,
+    Bracket,
+    Group,
 }
 
 struct Parser<'t, 'f> {
@@ -17,7 +25,7 @@ struct Parser<'t, 'f> {
 }
 
 impl Parser<'_, '_> {
-    fn parts(&mut self, inside: bool) -> Result<Vec<Part>, Error> {
+    fn parts(&mut self, inside: Inside) -> Result<Vec<Part>, Error> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         while let Some(c) = self.next() {
@@ -30,9 +38,9 @@ impl Parser<'_, '_> {
                     if !literal.is_empty() {
                         parts.push(Part::Text(std::mem::take(&mut literal)));
                     }
-                    parts.push(if c == '{' { self.value()? } else { self.optional(inside)? });
+                    parts.push(if c == '{' { self.value(inside)? } else { self.optional(inside)? });
                 }
-                ']' if !doubled && inside => {
+                _ if self.ends(inside, c) && !doubled => {
                     if !literal.is_empty() {
                         parts.push(Part::Text(literal));
                     }
@@ -42,8 +50,8 @@ impl Parser<'_, '_> {
                 _ => literal.push(c),
             }
         }
-        if inside {
-            return Err(self.error("a bracket is not closed".to_owned()));
+        if inside != Inside::Nothing {
+            return Err(self.error("a bracket or group is not closed".to_owned()));
         }
         if !literal.is_empty() {
             parts.push(Part::Text(literal));
@@ -51,22 +59,48 @@ impl Parser<'_, '_> {
         Ok(parts)
     }
 
-    fn optional(&mut self, inside: bool) -> Result<Part, Error> {
-        if inside {
-            return Err(self.error("brackets do not nest".to_owned()));
+    /// Tells whether a character ends what the parser is in. A parenthesis within a group is a plain one unless
+    /// the group's filters, or its brace, follow.
+    fn ends(&self, inside: Inside, c: char) -> bool {
+        match inside {
+            Inside::Nothing => false,
+            Inside::Bracket => c == ']',
+            Inside::Group => c == ')' && self.rest.starts_with(['|', '}']),
         }
-        Ok(Part::Optional(self.parts(true)?))
     }
 
-    fn value(&mut self) -> Result<Part, Error> {
-        let Some((inner, rest)) = self.rest.split_once('}') else {
+    fn optional(&mut self, inside: Inside) -> Result<Part, Error> {
+        self.refuse_nesting(inside)?;
+        Ok(Part::Optional(self.parts(Inside::Bracket)?))
+    }
+
+    fn value(&mut self, inside: Inside) -> Result<Part, Error> {
+        if let Some(rest) = self.rest.strip_prefix('(') {
+            self.refuse_nesting(inside)?;
+            self.rest = rest;
+            let inner = self.parts(Inside::Group)?;
+            return Ok(Part::Group(inner, self.filters()?));
+        }
+        let end = self.rest.find(['|', '}']).unwrap_or(self.rest.len());
+        let (name, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Ok(Part::Value(self.source(name)?, self.filters()?))
+    }
+
+    fn refuse_nesting(&self, inside: Inside) -> Result<(), Error> {
+        match inside {
+            Inside::Nothing => Ok(()),
+            _ => Err(self.error("brackets and groups do not nest".to_owned())),
+        }
+    }
+
+    /// Reads the filters up to the closing brace.
+    fn filters(&mut self) -> Result<Vec<Filter>, Error> {
+        let Some((filters, rest)) = self.rest.split_once('}') else {
             return Err(self.error("a brace is not closed".to_owned()));
         };
         self.rest = rest;
-        let (name, filters) = inner.split_once('|').unwrap_or((inner, ""));
-        let source = self.source(name)?;
-        let filters = Filter::pipe(filters).map_err(|error| self.wrap(&error))?;
-        Ok(Part::Value(source, filters))
+        Filter::pipe(filters).map_err(|error| self.wrap(&error))
     }
 
     fn source(&mut self, name: &str) -> Result<Source, Error> {
@@ -75,6 +109,7 @@ impl Parser<'_, '_> {
             "timestamp" => Source::Timestamp,
             "id" => Source::Id,
             "key_id" => Source::KeyId,
+            "head" => Source::Head,
             "url" => Source::Url,
             "url.with-port" => Source::UrlWithPort,
             "url.without-port" => Source::UrlWithoutPort,
@@ -88,7 +123,12 @@ impl Parser<'_, '_> {
             "secret" => Source::Secret,
             _ => match name.split_once(':') {
                 Some(("secret", name)) => Source::Named(name.to_owned()),
-                Some(("headers", name)) => Source::Listed(self.want(&format!("header:{name}"))?),
+                Some(("headers", list)) => Source::Listed(self.want(list)?),
+                Some(("headers.lines", list)) => Source::ListedLines(self.want(list)?),
+                Some(("form.php", without)) => Source::PhpForm(without.to_owned()),
+                Some(("body.keyed", pointer)) => {
+                    Source::KeyedBody(pointer.parse().map_err(|error| self.wrap(&error))?)
+                }
                 _ => Source::At(self.want(name)?),
             },
         })
