@@ -136,6 +136,7 @@ impl Vector {
         };
         ServeOptions {
             config: Config {
+                secrets: Default::default(),
                 server,
                 log: config::Log { path: data.to_owned() },
                 outbound: Default::default(),

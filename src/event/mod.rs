@@ -2,6 +2,7 @@
 //!
 //! Everything else speaks in these types. This module knows no HTTP, no store and no clock.
 
+mod fingerprint;
 mod id;
 mod name;
 mod position;
@@ -11,6 +12,7 @@ mod stored;
 mod trace_id;
 mod trigger_event;
 
+pub use fingerprint::Fingerprint;
 pub use id::{EventId, ParseEventIdError, ParseRunIdError, RunId};
 pub use name::{FunctionId, InvalidName, ProviderId, TriggerId};
 pub use position::Position;
