@@ -6,7 +6,9 @@ use super::{View, page, whole};
 use crate::admin::Problem;
 use crate::admin::query::Query;
 use crate::event::Position;
-use crate::event_log::record::{Cause, CronChange, NewRun, Next, Record, Start, Switch};
+use crate::event_log::record::{
+    Cause, CronChange, NewRun, Next, Record, SecretChange, SecretTimes, Start, Switch,
+};
 
 impl View {
     /// Lists the topics.
@@ -97,6 +99,35 @@ fn record_json(record: &Record) -> Value {
             shown["trigger_id"] = json!(it.trigger_id);
             shown
         }
+        Record::Secret(it) => {
+            let mut shown = secret(&it.change);
+            shown["at"] = json!(it.at);
+            shown
+        }
+    }
+}
+
+fn secret(change: &SecretChange) -> Value {
+    match change {
+        SecretChange::Seen { trigger_id, secrets } => {
+            let times = |it: &SecretTimes| {
+                json!({
+                    "name": it.name,
+                    "reference": it.reference,
+                    "fingerprint": it.fingerprint.to_string(),
+                    "index": it.index,
+                    "added_at": it.added_at,
+                    "first_success_at": it.first_success,
+                    "last_success_at": it.last_success,
+                })
+            };
+            let secrets: Vec<_> = secrets.iter().map(times).collect();
+            json!({"record": "secret.seen", "trigger_id": trigger_id, "secrets": secrets})
+        }
+        SecretChange::Rotated { name, keep_until } => {
+            json!({"record": "secret.rotated", "name": name, "keep_until": keep_until})
+        }
+        SecretChange::Retired { name } => json!({"record": "secret.retired", "name": name}),
     }
 }
 

@@ -16,6 +16,7 @@ use super::due::{DueWindow, FreshWindow};
 use super::keys::{self, DueKey};
 use super::overlay::{Batch, Overlay, after_prefix};
 use super::rows::{self, FunctionState, Mark, Run, ScheduleState, StateCounts, TriggerState};
+use super::secrets::{self, SecretStates};
 use super::table::Table;
 use crate::event::{FunctionId, Position, RunId, RunState, TriggerId};
 use crate::event_log::Seq;
@@ -61,6 +62,7 @@ pub(super) struct Core {
     pub(super) triggers: HashMap<TriggerId, TriggerState>,
     pub(super) schedules: HashMap<TriggerId, ScheduleState>,
     pub(super) sealed: BTreeMap<String, Bytes>,
+    pub(super) secrets: SecretStates,
 }
 
 fn row_error(error: DecodeError) -> Error {
@@ -86,6 +88,7 @@ impl Core {
             triggers: HashMap::new(),
             schedules: HashMap::new(),
             sealed: BTreeMap::new(),
+            secrets: SecretStates::default(),
         };
         let stored = core.table.get(keys::MARK)?;
         let mark = stored.as_deref().and_then(rows::decode_mark);
@@ -121,6 +124,7 @@ impl Core {
         self.triggers.clear();
         self.schedules.clear();
         self.sealed.clear();
+        self.secrets = SecretStates::default();
         Ok(())
     }
 
@@ -128,7 +132,7 @@ impl Core {
         let mut found = Vec::new();
         let prefixes =
             [keys::all_triggers(), keys::all_schedules(), keys::all_functions(), keys::all_sealed()];
-        for prefix in prefixes {
+        for prefix in prefixes.into_iter().chain(secrets::prefixes()) {
             self.scan_prefix(&prefix, false, |key, value| {
                 found.push((key.to_vec(), value.to_vec()));
                 Ok(ControlFlow::Continue(()))
@@ -136,6 +140,9 @@ impl Core {
         }
         for (key, value) in found {
             let Some(name) = keys::name_of_key(&key) else { continue };
+            if self.secrets.load(&key, &value).map_err(row_error)? {
+                continue;
+            }
             if key.starts_with(&keys::all_sealed()) {
                 self.sealed.insert(name.to_owned(), rows::decode_sealed(&value));
             } else if key.starts_with(&keys::all_triggers()) {

@@ -17,6 +17,10 @@ const FUNCTION: u8 = b'f';
 const SEALED: u8 = b'k';
 const BODY: u8 = b'b';
 const SCHEDULE: u8 = b's';
+/// When the secrets of a trigger verified.
+pub(super) const SECRET_TIMES: u8 = b'i';
+/// A secret that is being replaced.
+pub(super) const ROTATION: u8 = b'o';
 
 fn with_zero(tag: u8, name: &str, more: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + name.len() + more);
@@ -26,7 +30,7 @@ fn with_zero(tag: u8, name: &str, more: usize) -> Vec<u8> {
     key
 }
 
-fn tagged(tag: u8, rest: &[u8]) -> Vec<u8> {
+pub(super) fn tagged(tag: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len());
     key.push(tag);
     key.extend_from_slice(rest);
