@@ -4,6 +4,7 @@
 //! behind it; the stop order is the way of an event: door, providers, dispatch, log.
 
 mod functions;
+mod rekey;
 mod runtime;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ use crate::secrets::Vault;
 use crate::subscription::{Subscription, Subscriptions};
 
 use functions::{Functions, Parts};
+pub use rekey::{Rekeyed, Step, rekey};
 use runtime::ProviderRuntime;
 
 /// Idle connections are kept this long: longer than the proxies' usual minute, so that it is they who close.
