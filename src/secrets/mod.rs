@@ -9,6 +9,8 @@ mod provider;
 mod resolve;
 mod seal;
 mod secret;
+#[cfg(feature = "server")]
+mod watch;
 
 pub use fingerprint::{FINGERPRINT_KEY, Fingerprints};
 pub use keyring::{
@@ -22,3 +24,5 @@ use resolve::read_bounded;
 pub use resolve::{Resolved, SealedStore, SecretError, Vault, previous_name, resolve_without_store};
 pub use seal::{MasterKey, SealError, generate, write_private};
 pub use secret::Secret;
+#[cfg(feature = "server")]
+pub use watch::FileWatch;

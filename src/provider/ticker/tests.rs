@@ -119,6 +119,7 @@ impl House {
             bucket: None,
             credentials: Default::default(),
             schema: entry.event.schema.clone(),
+            last_good: Default::default(),
             gate: Default::default(),
             counters: Default::default(),
         };
@@ -128,6 +129,7 @@ impl House {
             entry,
             vault: Arc::new(Vault::new(folder.path())),
             public_url: None,
+            secret_news: Default::default(),
             outbound: Arc::new(crate::outbound::Client::new(&Default::default()).unwrap()),
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };
