@@ -39,6 +39,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
     let loopback = "127.0.0.1:0".parse().unwrap();
     let server = Server { listen: loopback, admin: loopback, workers: WORKERS, ..Server::default() };
     let config = Config {
+        secrets: Default::default(),
         server,
         log: Log { path: dir.join("data") },
         outbound: Default::default(),

@@ -8,12 +8,11 @@ use serde_json::json;
 use super::act::{Act, Done, Nothing, audit, audit_line, blocking, fields, ok};
 use super::query::Query;
 use super::view::{event_id, run_id, shown};
-use super::{AdminState, Problem, quarantine, replays};
-use crate::config::{is_store_name, parse_duration};
+use super::{AdminState, Problem, quarantine, replays, secrets};
+use crate::config::parse_duration;
 use crate::event::{FunctionId, RunId, RunState, TriggerId};
-use crate::event_log::record::{Controlled, Record, RunAction, Sealed, Switch, Switched};
+use crate::event_log::record::{Controlled, Record, RunAction, Switch, Switched};
 use crate::provider::Change;
-use crate::secrets::Secret;
 
 /// How long a trigger is armed where nothing is said.
 const ARM_DEFAULT: &str = "10m";
@@ -23,8 +22,6 @@ const ARM_S_MAX: u64 = 24 * 60 * 60;
 const PURGE_BATCH: usize = 200;
 /// Most actions at once; further ones wait.
 pub(super) const ACTING_MAX: usize = 64;
-/// Longest secret that is kept, in bytes.
-const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// Returns the methods with which a path changes something; empty for a path that changes nothing.
 pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
@@ -38,7 +35,7 @@ pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
         | ["functions", _, "pause" | "resume"]
         | ["replays"]
         | ["replays", _, "cancel"] => &["POST"],
-        ["secrets", .., last] if *last == "reveal" && parts.len() > 2 => &["POST"],
+        ["secrets", .., last] if matches!(*last, "reveal" | "rotate") && parts.len() > 2 => &["POST"],
         ["dead-letters" | "quarantine"] | ["dead-letters" | "quarantine", _] => &["DELETE"],
         ["secrets", .., last] if *last != "sealed" => &["PUT", "DELETE"],
         _ => &[],
@@ -90,9 +87,10 @@ async fn perform(state: &AdminState, act: Act) -> Result<Done, Problem> {
         (_, ["quarantine", rest @ ..]) => quarantine::perform(state, &act, rest).await,
         ("POST", ["triggers", id, action]) => trigger(state, &act, id, action).await,
         ("POST", ["functions", id, action]) => function(state, &act, id, *action == "pause").await,
-        ("POST", ["secrets", name @ .., "reveal"]) => reveal(state, &act, &name.join("/")).await,
-        ("PUT", ["secrets", name @ ..]) => set_secret(state, &act, &name.join("/")).await,
-        ("DELETE", ["secrets", name @ ..]) => remove_secret(state, &act, &name.join("/")).await,
+        ("POST", ["secrets", name @ .., "reveal"]) => secrets::reveal(state, &act, &name.join("/")).await,
+        ("POST", ["secrets", name @ .., "rotate"]) => secrets::rotate(state, &act, &name.join("/")).await,
+        ("PUT", ["secrets", name @ ..]) => secrets::set(state, &act, &name.join("/")).await,
+        ("DELETE", ["secrets", name @ ..]) => secrets::remove(state, &act, &name.join("/")).await,
         _ => Err(Problem::new(404, "not_found", "there is no such path; see the list at /api/v1")),
     }
 }
@@ -215,69 +213,4 @@ async fn function(state: &AdminState, act: &Act, id: &str, paused: bool) -> Resu
     state.view().log.append_durable(vec![switched, line]).await?;
     let (reader, query) = (state.view().clone(), Query::default());
     ok(blocking(move || reader.get(&format!("functions/{id}"), &query)).await?)
-}
-
-/// Opens a secret that is kept, for instance a captured handshake token: the one way by which one leaves.
-async fn reveal(state: &AdminState, act: &Act, name: &str) -> Result<Done, Problem> {
-    fields::<Nothing>(&act.body)?;
-    let sealed = state.view().log.state().sealed(name).filter(|sealed| !sealed.is_empty());
-    let sealed = sealed.ok_or_else(|| Problem::not_found("secret", shown(name)))?;
-    let (vault, owned) = (Arc::clone(&state.0.vault), name.to_owned());
-    let secret = blocking(move || {
-        vault
-            .unseal(&owned, &sealed)
-            .map_err(|error| Problem::new(409, "sealed_otherwise", error.to_string()))
-    })
-    .await?;
-    // No secret leaves before the device has the line that says so.
-    audit(state, act, None, "secret_revealed", name).await?;
-    ok(json!({"name": name, "value": String::from_utf8_lossy(secret.expose())}))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SetSecret {
-    value: String,
-}
-
-async fn set_secret(state: &AdminState, act: &Act, name: &str) -> Result<Done, Problem> {
-    if !is_store_name(name) {
-        let detail =
-            "a secret's name has letters, digits, `_`, `-`, `.` and `/`, and begins with a letter or digit";
-        return Err(Problem::bad("invalid_name", detail));
-    }
-    // Serde's own text might repeat the value.
-    let given = SetSecret::deserialize(&act.body);
-    let given =
-        given.map_err(|_| Problem::bad("invalid_body", "send {\"value\": \"…\"} and nothing else"))?;
-    let secret = Secret::new(given.value);
-    if secret.is_blank() || secret.expose().len() > SECRET_BYTES_MAX {
-        return Err(Problem::bad("invalid_body", "`value`: 1 byte to 64 KiB, not blank"));
-    }
-    let (vault, owned) = (Arc::clone(&state.0.vault), name.to_owned());
-    let sealed =
-        blocking(move || vault.seal(&owned, &secret).map_err(|error| Problem::internal(&error))).await?;
-    keep(state, act, name, sealed, "secret_set").await
-}
-
-async fn remove_secret(state: &AdminState, act: &Act, name: &str) -> Result<Done, Problem> {
-    fields::<Nothing>(&act.body)?;
-    if state.view().log.state().sealed(name).is_none_or(|sealed| sealed.is_empty()) {
-        return Err(Problem::not_found("secret", shown(name)));
-    }
-    keep(state, act, name, bytes::Bytes::new(), "secret_removed").await
-}
-
-async fn keep(
-    state: &AdminState,
-    act: &Act,
-    name: &str,
-    sealed: bytes::Bytes,
-    code: &str,
-) -> Result<Done, Problem> {
-    let record = Record::Sealed(Sealed { name: name.to_owned(), at: state.view().clock.now(), sealed });
-    let line = audit_line(state, act, None, code, name);
-    state.view().log.append_durable(vec![record, line]).await?;
-    state.0.runtime.secret_changed(name).await;
-    ok(json!({"name": name}))
 }

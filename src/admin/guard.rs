@@ -3,13 +3,16 @@
 //! Pure: method, path and headers in, a verdict out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::Problem;
 use crate::secrets::Secret;
 
 /// The rules of one listener.
 pub(super) struct Guard {
-    token: Option<Secret>,
+    token: Option<Arc<ArcSwap<Secret>>>,
     names: Vec<String>,
 }
 
@@ -26,8 +29,8 @@ pub(super) struct Caller<'a> {
 }
 
 impl Guard {
-    /// Returns the rules; `names` are further names in the Host header that are answered to.
-    pub(super) fn new(token: Option<Secret>, names: &[String]) -> Self {
+    /// Returns the rules; the token may be changed at any time; `names` are further names in the Host header that are answered to.
+    pub(super) fn new(token: Option<Arc<ArcSwap<Secret>>>, names: &[String]) -> Self {
         Self { token, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
@@ -70,7 +73,7 @@ impl Guard {
         };
         let given = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         // Secrets compare in constant time.
-        if given.is_some_and(|(_, given)| Secret::new(given.trim()) == *token) {
+        if given.is_some_and(|(_, given)| Secret::new(given.trim()) == **token.load()) {
             return Ok(());
         }
         Err(Problem::new(401, "invalid_token", "this is not the admin token"))
@@ -162,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_token_is_asked_for_once_there_is_one() {
-        let guard = Guard::new(Some(Secret::new("hunter2")), &[]);
+        let guard = Guard::new(Some(Arc::new(ArcSwap::from_pointee(Secret::new("hunter2")))), &[]);
         let caller = Caller { method: "GET", path: "/api/v1", host: Some("localhost"), ..Caller::default() };
         for (authorization, expected) in [
             (None, Some("missing_token")),

@@ -11,17 +11,21 @@ mod problem;
 mod quarantine;
 mod query;
 mod replays;
+mod secrets;
 mod server;
 mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 pub use problem::{MEDIA_TYPE, Problem};
 pub use query::{LIMIT_MAX, Query, parse_time};
+pub use secrets::KEEP_FOR;
+pub(crate) use secrets::{finish, removal, rotated_name, start};
 pub use server::configure;
 pub use view::{EventFilter, View};
 
@@ -31,7 +35,7 @@ use crate::catalog::ProviderCatalog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connector::{FetchedKey, RawInbound, Verifier};
-use crate::event::{Timestamp, TriggerId};
+use crate::event::{Fingerprint, Timestamp, TriggerId};
 use crate::event_log::{Ingested, Log};
 use crate::provider::Change;
 use crate::quarantine::{Quarantine, ReleaseError};
@@ -56,6 +60,12 @@ pub trait Runtime: Send + Sync {
 
     /// Says that a secret of the store was set or removed: whoever uses it resolves it anew.
     async fn secret_changed(&self, name: &str);
+
+    /// Returns when the secrets of a trigger last verified a delivery, since the start; the log has the rest.
+    fn secret_successes(&self, trigger_id: &TriggerId) -> Vec<(Fingerprint, Timestamp)> {
+        let _ = trigger_id;
+        Vec::new()
+    }
 
     /// Returns the provider's public keys that a request would be verified with, as far as they were fetched
     /// already; nothing for one that wants none.
@@ -107,8 +117,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// What was refused.
     pub quarantine: Quarantine,
-    /// The token that callers must show; must be there unless the listener is on loopback.
-    pub token: Option<Secret>,
+    /// The token that callers must show, as it is now; must be there unless the listener is on loopback.
+    pub token: Option<Arc<ArcSwap<Secret>>>,
     /// The address of the admin listener.
     pub address: SocketAddr,
 }

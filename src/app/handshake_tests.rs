@@ -136,6 +136,7 @@ impl Vector {
         };
         ServeOptions {
             config: Config {
+                secrets: Default::default(),
                 server,
                 log: config::Log { path: data.to_owned() },
                 outbound: Default::default(),
@@ -168,8 +169,9 @@ impl Vector {
     /// Sends the handshake to a server of its own; says what is not as it should be.
     async fn check(&self, provider: &str) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
-        let running =
-            Running::start(&self.options(provider, folder.path())).map_err(|error| format!("{error:#}"))?;
+        let running = Running::start(&self.options(provider, folder.path()))
+            .await
+            .map_err(|error| format!("{error:#}"))?;
         let is_armed = || running.providers.iter().next().unwrap().trigger(0).is_armed(self.at());
         while self.armed && !is_armed() {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -4,6 +4,8 @@
 //! behind it; the stop order is the way of an event: door, providers, dispatch, log.
 
 mod functions;
+mod keeper;
+mod rekey;
 mod runtime;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use actix_web::{App, HttpServer, web};
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
 use crate::catalog::{ProviderCatalog, ProviderEntry};
@@ -34,10 +38,11 @@ use crate::provider::{Activation, Deps, Fixed, ProviderHandle, Providers};
 use crate::quarantine::{self, Quarantine};
 use crate::replay::Replayer;
 use crate::router::Router;
-use crate::secrets::Vault;
+use crate::secrets::{Secret, Vault};
 use crate::subscription::{Subscription, Subscriptions};
 
 use functions::{Functions, Parts};
+pub use rekey::{Rekeyed, Step, rekey};
 use runtime::ProviderRuntime;
 
 /// Idle connections are kept this long: longer than the proxies' usual minute, so that it is they who close.
@@ -86,7 +91,7 @@ pub fn run(options: ServeOptions) -> anyhow::Result<()> {
     System::new().block_on(async move {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let running = Running::start(&options)?;
+        let running = Running::start(&options).await?;
         (options.started)(&running.started);
         tokio::select! {
             _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
@@ -114,17 +119,20 @@ struct Running {
     door: ServerHandle,
     admin_door: ServerHandle,
     runtime_file: PathBuf,
+    keeper: JoinHandle<()>,
 }
 
 impl Running {
     /// Starts everything; when this returns, the doors are open.
-    fn start(options: &ServeOptions) -> anyhow::Result<Self> {
+    async fn start(options: &ServeOptions) -> anyhow::Result<Self> {
         let (config, clock) = (&options.config, options.clock.clone());
         let data = &config.log.path;
         let log = Log::open(Options { store: options.store.clone(), ..Options::new(data) })?;
-        let vault = Arc::new(Vault::new(data));
+        let vault = Arc::new(Vault::new(data).with_dir(config.secrets.dir.clone()));
+        keeper::keep_fingerprint_key(&log, &vault, &clock).await;
         let provider_arbiter = Arbiter::new();
-        let providers = providers(options, &log, &clock, &vault, &provider_arbiter)?;
+        let news = Arc::new(Notify::new());
+        let providers = providers(options, &log, &clock, &vault, &news, &provider_arbiter)?;
 
         let parts = Parts {
             functions: &config.functions,
@@ -141,8 +149,26 @@ impl Running {
 
         let quarantine = quarantine(config, &log, &vault)?;
         let door = Arc::new(Door::new(providers.clone(), log.clone(), quarantine.clone(), clock.clone()));
-        let runtime = Arc::new(ProviderRuntime { providers: providers.clone(), door: door.clone() });
-        let (admin_server, admin) = admin_server(options, &parts, replayer, quarantine.clone(), runtime)?;
+        let sealed = |name: &str| log.state().sealed(name);
+        let token = config.server.admin_token.as_ref().map(|reference| {
+            let secret = vault.resolve(reference, &sealed).context("server.admin_token")?;
+            anyhow::Ok((reference.clone(), Arc::new(ArcSwap::from_pointee(secret))))
+        });
+        let keeper = keeper::Parts {
+            log: log.clone(),
+            clock: clock.clone(),
+            vault: vault.clone(),
+            providers: providers.clone(),
+            functions: functions.secrets().clone(),
+            token: token.transpose()?,
+            news,
+        };
+        let runtime =
+            ProviderRuntime { providers: providers.clone(), door: door.clone(), keeper: keeper.clone() };
+        let token = keeper.token.as_ref().map(|(_, token)| token.clone());
+        let (admin_server, admin) =
+            admin_server(options, &parts, replayer, quarantine.clone(), Arc::new(runtime), token)?;
+        let keeper = keeper::start(keeper, keeper::secret_files(config));
         let admin_door = admin_server.handle();
         actix::spawn(admin_server);
 
@@ -164,6 +190,7 @@ impl Running {
             door,
             admin_door,
             runtime_file,
+            keeper,
         })
     }
 
@@ -171,6 +198,7 @@ impl Running {
     async fn stop(self, timeout: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + timeout;
         let _ = std::fs::remove_file(&self.runtime_file);
+        self.keeper.abort();
         self.door.stop(true).await;
         futures_util::future::join_all(self.providers.iter().map(ProviderHandle::stop)).await;
         // What is not routed yet is routed after the next start.
@@ -197,6 +225,7 @@ fn providers(
     log: &Log,
     clock: &Clock,
     vault: &Arc<Vault>,
+    secret_news: &Arc<Notify>,
     arbiter: &Arbiter,
 ) -> anyhow::Result<Arc<Providers>> {
     let config = &options.config;
@@ -221,6 +250,7 @@ fn providers(
             outbound: outbound.clone(),
             permits: permits.clone(),
             public_url: config.server.public_url.clone(),
+            secret_news: secret_news.clone(),
             triggers: triggers.into_iter().map(with_fixed).collect(),
         };
         let handle = ProviderHandle::start(deps, &arbiter.handle());
@@ -251,6 +281,7 @@ fn fixed(body_limit: u64, trigger: &Trigger, entry: &Arc<ProviderEntry>) -> Fixe
         // An entry that does not compile is told when its trigger is activated.
         credentials: Credentials::of(entry, &trigger.settings).unwrap_or_default(),
         schema: entry.event.schema.clone(),
+        last_good: Default::default(),
         gate: Default::default(),
         counters: Default::default(),
     }
@@ -311,11 +342,9 @@ fn admin_server(
     replayer: Replayer,
     quarantine: Quarantine,
     runtime: Arc<ProviderRuntime>,
+    token: Option<Arc<ArcSwap<Secret>>>,
 ) -> anyhow::Result<(Server, SocketAddr)> {
     let server = &options.config.server;
-    let sealed = |name: &str| parts.log.state().sealed(name);
-    let resolve = |reference| parts.vault.resolve(reference, &sealed);
-    let token = server.admin_token.as_ref().map(resolve).transpose();
     let state = AdminState::new(admin::Parts {
         log: parts.log.clone(),
         clock: parts.clock.clone(),
@@ -325,7 +354,7 @@ fn admin_server(
         vault: parts.vault.clone(),
         quarantine,
         replayer,
-        token: token.context("server.admin_token")?,
+        token,
         address: server.admin,
     });
     let http = HttpServer::new(move || App::new().configure(admin::configure(state.clone())))

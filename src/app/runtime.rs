@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::admin::{Runtime, TriggerStatus};
 use crate::connector::{FetchedKey, RawInbound, Verifier};
-use crate::event::TriggerId;
+use crate::event::{Fingerprint, Timestamp, TriggerId};
 use crate::event_log::Ingested;
 use crate::front_door::Door;
 use crate::provider::{Activation, Change, ProviderHandle, Providers, TriggerSnapshot};
@@ -18,6 +18,7 @@ use crate::quarantine::ReleaseError;
 pub(super) struct ProviderRuntime {
     pub(super) providers: Arc<Providers>,
     pub(super) door: Arc<Door>,
+    pub(super) keeper: super::keeper::Parts,
 }
 
 #[async_trait]
@@ -34,11 +35,16 @@ impl Runtime for ProviderRuntime {
     }
 
     async fn secret_changed(&self, _name: &str) {
-        for provider in self.providers.iter() {
-            if let Err(error) = provider.refresh().await {
-                tracing::warn!(provider = %provider.id(), %error, "provider takes the changed secret when it is rebuilt");
-            }
-        }
+        self.keeper.refresh().await;
+    }
+
+    fn secret_successes(&self, trigger_id: &TriggerId) -> Vec<(Fingerprint, Timestamp)> {
+        let mut triggers = self.providers.iter().flat_map(ProviderHandle::triggers);
+        let Some(trigger) = triggers.find(|trigger| trigger.trigger_id == *trigger_id) else {
+            return Vec::new();
+        };
+        let slots = trigger.secrets.iter().filter(|slot| slot.is_main());
+        slots.filter_map(|slot| Some((slot.fingerprint, slot.last_success()?))).collect()
     }
 
     fn known_keys(&self, trigger_id: &TriggerId, verifier: &Verifier, raw: &RawInbound) -> Vec<FetchedKey> {

@@ -52,10 +52,7 @@ impl Source {
     /// Finds where to read from: what was named, else a running server, else the data folder.
     pub(super) async fn open(reach: &Reach) -> anyhow::Result<Self> {
         if let Some(data) = &reach.data {
-            let settings = settings::load(&reach.config, Scope::Text).ok();
-            let own =
-                settings.filter(|it| reach.config.path.is_some() || same_folder(&it.config.log.path, data));
-            return folder(data, own);
+            return folder(data, own_settings(reach, data));
         }
         if let Some(admin) = &reach.admin {
             return Ok(Self::Server(Client::new(admin, token(None))?));
@@ -179,7 +176,8 @@ pub(super) async fn post(client: &Client, path: &str, body: &Value) -> anyhow::R
     client.change(Method::POST, path, &Query::default(), body).await
 }
 
-fn problem(problem: Problem) -> anyhow::Error {
+/// Turns a refusal into an error, with the exit code for it.
+pub(super) fn problem(problem: Problem) -> anyhow::Error {
     if problem.status == 400 { Usage(problem.detail).into() } else { problem.into() }
 }
 
@@ -190,14 +188,24 @@ fn folder(data: &Path, settings: Option<Settings>) -> anyhow::Result<Source> {
         ),
         error => error.into(),
     })?;
+    Ok(Source::Folder(Box::new(view(log, data, settings))))
+}
+
+/// Returns what there is to be read in a stopped server's folder whose log is open.
+pub(super) fn view(log: Log, data: &Path, settings: Option<Settings>) -> View {
     let (config, catalog) = match settings {
         Some(Settings { config, catalog, .. }) => (Some(Arc::new(config)), catalog),
         None => (None, crate::catalog::ProviderCatalog::built_in()),
     };
     let vault = Arc::new(Vault::new(data));
     let quarantine = Quarantine::reader(data, Arc::clone(&vault));
-    let view = View { log, clock: Clock::system(), vault, quarantine, catalog, config, runtime: None };
-    Ok(Source::Folder(Box::new(view)))
+    View { log, clock: Clock::system(), vault, quarantine, catalog, config, runtime: None }
+}
+
+/// Returns the configuration that belongs to a data folder, if it is to be had.
+pub(super) fn own_settings(reach: &Reach, data: &Path) -> Option<Settings> {
+    let settings = settings::load(&reach.config, Scope::Text).ok();
+    settings.filter(|it| reach.config.path.is_some() || same_folder(&it.config.log.path, data))
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

@@ -59,6 +59,8 @@ pub struct Config {
     pub server: Server,
     /// The event log.
     pub log: Log,
+    /// Where secrets are found by name.
+    pub secrets: Secrets,
     /// Requests that hookkeeper makes of its own accord.
     pub outbound: Outbound,
     /// Configured activations of providers.
@@ -137,6 +139,13 @@ impl Default for Log {
     fn default() -> Self {
         Self { path: PathBuf::from("data") }
     }
+}
+
+/// `[secrets]`: where secrets are found that are asked for by name, such as those of clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// The folder of secret files; absent means `secrets` in the data folder.
+    pub dir: Option<PathBuf>,
 }
 
 /// How a trigger is set off.

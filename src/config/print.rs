@@ -10,6 +10,9 @@ impl Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         server(f, &self.server)?;
         writeln!(f, "\n[log]\npath = {}", quoted(&self.log.path.display()))?;
+        if let Some(dir) = &self.secrets.dir {
+            writeln!(f, "\n[secrets]\ndir = {}", quoted(&dir.display()))?;
+        }
         outbound(f, &self.outbound)?;
         for trigger in &self.triggers {
             write_trigger(f, trigger)?;

@@ -17,7 +17,7 @@ use super::outbound::read_outbound;
 use super::problem::{Problem, Warning};
 use super::trigger::{read_providers, read_triggers};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
-use super::{Config, Log, Outbound, Server, Tls};
+use super::{Config, Log, Outbound, Secrets, Server, Tls};
 
 /// How much of its surroundings a configuration is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub fn load(
 
 impl Reader<'_> {
     fn config(&self, root: &Section<'_>) -> Option<Config> {
-        root.only(&["server", "log", "outbound", "triggers", "functions", "providers"], &[]);
+        root.only(&["server", "log", "secrets", "outbound", "triggers", "functions", "providers"], &[]);
         let server = match root.get("server") {
             Some(node) => node.section().and_then(|section| self.server(&section)),
             None => Some(Server::default()),
@@ -73,6 +73,10 @@ impl Reader<'_> {
         let log = match root.get("log") {
             Some(node) => node.section().and_then(|section| self.log(&section)),
             None => Some(Log { path: self.findings.source().base.join(Log::default().path) }),
+        };
+        let secrets = match root.get("secrets") {
+            Some(node) => node.section().and_then(|section| self.secrets_folder(&section)),
+            None => Some(Secrets::default()),
         };
         let outbound = match root.get("outbound") {
             Some(node) => node.section().and_then(|section| read_outbound(self, &section)),
@@ -88,6 +92,7 @@ impl Reader<'_> {
         Some(Config {
             server: server?,
             log: log?,
+            secrets: secrets?,
             outbound: outbound?,
             triggers: triggers?,
             functions: functions?,
@@ -147,6 +152,12 @@ impl Reader<'_> {
         let default = self.findings.source().base.join(Log::default().path);
         let path = or_default(section.get("path"), default, |node| self.path(node, "a folder"))?;
         Some(Log { path })
+    }
+
+    fn secrets_folder(&self, section: &Section<'_>) -> Option<Secrets> {
+        section.only(&["dir"], &[]);
+        let dir = optional(section.get("dir"), |node| self.path(node, "a folder"))?;
+        Some(Secrets { dir })
     }
 
     fn tls(&self, node: &Node<'_>) -> Option<Tls> {

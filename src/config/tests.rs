@@ -599,6 +599,18 @@ proptest::proptest! {
 }
 
 #[test]
+fn the_folder_of_secrets_starts_at_the_configurations() {
+    let dir = |text: &str| good(text).0.secrets.dir;
+    assert_eq!(dir(""), None);
+    assert_eq!(dir("[secrets]\ndir = \"keys\""), Some(PathBuf::from("/etc/hk/keys")));
+    assert_eq!(dir("[secrets]\ndir = \"/run/secrets\""), Some(PathBuf::from("/run/secrets")));
+    bad(
+        "[secrets]\ndir = \"\"\nfolder = \"x\"",
+        &[(2, "secrets.dir", "this is no path"), (3, "secrets.folder", "unknown key")],
+    );
+}
+
+#[test]
 fn outbound_networks_and_hosts_are_read() {
     let (config, warnings) = good(
         "[outbound]\nallow_private = [\"10.20.0.0/16\", \"fd00::1\"]\n\

@@ -143,6 +143,11 @@ impl Verifier {
             || self.keys.last().is_some_and(|keys| !keys.is_empty())
     }
 
+    /// Tells whether a delivery says with which secret of the main list it verified.
+    pub fn tells_secrets(&self) -> bool {
+        self.keys_are_secrets
+    }
+
     /// Returns the methods that the trigger's path takes: POST, and what handshakes come with.
     pub fn methods(&self) -> Vec<&str> {
         let mut methods = vec!["POST"];

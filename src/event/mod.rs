@@ -3,6 +3,7 @@
 //! Everything else speaks in these types. This module knows no HTTP, no store and no clock.
 
 mod cool_down;
+mod fingerprint;
 mod id;
 mod name;
 mod position;
@@ -13,6 +14,7 @@ mod trace_id;
 mod trigger_event;
 
 pub use cool_down::{CoolDown, PermitsChange, QuotaLeft, TaughtPace};
+pub use fingerprint::Fingerprint;
 pub use id::{EventId, ParseEventIdError, ParseRunIdError, RunId};
 pub use name::{FunctionId, InvalidName, ProviderId, TriggerId};
 pub use position::Position;

@@ -9,6 +9,7 @@ mod cron;
 mod event;
 mod permits;
 mod run;
+mod secrets;
 mod switch;
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use self::event::{BatchV1, EventHeadV1, EventV1};
 pub(crate) use self::permits::CoolDownV1;
 use self::permits::PermitsV1;
 use self::run::{AttemptedV1, NewRunV1, RoutedV1, RunIdV1, action_code, action_of, new_runs};
+use self::secrets::SecretNewsV1;
+pub(crate) use self::secrets::SecretTimesV1;
 use self::switch::SwitchV1;
 use super::record::{Controlled, Created, Duplicate, Record, Sealed, Switched};
 use crate::event::{Body, EventContent, EventId, Position, StoredEvent, Timestamp, TriggerId};
@@ -71,6 +74,7 @@ const EVENT_PART: u8 = 11;
 /// An event that a schedule started. Its tag tells the fold, which decodes no other events.
 const EVENT_TICK: u8 = 12;
 const CRON: u8 = 13;
+const SECRET: u8 = 14;
 const PERMITS: u8 = 16;
 
 /// Events carry their id at a fixed place, where the committer sets it: tag, version, id, length of
@@ -105,7 +109,7 @@ pub(crate) fn topic_of_tag(record: &[u8]) -> Option<&'static str> {
         EVENT | EVENT_SPOOLED | EVENT_PART | EVENT_TICK | DUPLICATE => Some("events"),
         ROUTED | CREATED | ATTEMPTED | CONTROLLED => Some("runs"),
         SWITCHED => Some("lifecycle"),
-        SEALED => Some("secrets"),
+        SEALED | SECRET => Some("secrets"),
         CRON => Some("cron"),
         PERMITS => Some("permits"),
         _ => None,
@@ -167,6 +171,7 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
         Record::Audit(it) => encode(AUDIT, &AuditV1::of(it)),
         Record::Cron(it) => encode(CRON, &CronV1::of(it)),
         Record::Permits(it) => encode(PERMITS, &PermitsV1::of(it)),
+        Record::Secret(it) => encode(SECRET, &SecretNewsV1::of(it)),
     }
 }
 
@@ -210,6 +215,7 @@ pub fn decode_record(record: &[u8]) -> Result<Record, DecodeError> {
         AUDIT => Record::Audit(decode::<AuditV1>(body)?.into_domain()?),
         CRON => Record::Cron(decode::<CronV1>(body)?.into_domain()?),
         PERMITS => Record::Permits(decode::<PermitsV1>(body)?.into_domain()?),
+        SECRET => Record::Secret(decode::<SecretNewsV1>(body)?.into_domain()?),
         _ => return Err(DecodeError::UnknownTag(tag)),
     })
 }

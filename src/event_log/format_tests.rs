@@ -14,12 +14,13 @@ use super::codec::{DecodeError, EventHead, decode_record, encode_record, event_h
 use super::frame::{Compressor, FrameBuilder};
 use super::record::{
     Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Duplicate, Missed, NewRun, Next, Permits,
-    Routed, RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
+    Routed, RunAction, Sealed, SecretChange, SecretNews, SecretTimes, Skip, SkipReason, Start, Switch,
+    Switched,
 };
 use super::*;
 use crate::event::{
-    Batch, Body, CRON_TICK, CoolDown, EventState, Origin, PermitsChange, QuotaLeft, RejectReason, RunId,
-    RunState, SignatureStatus, SpooledBody, TaughtPace, Timestamp,
+    Batch, Body, CRON_TICK, CoolDown, EventState, Fingerprint, Origin, PermitsChange, QuotaLeft,
+    RejectReason, RunId, RunState, SignatureStatus, SpooledBody, TaughtPace, Timestamp,
 };
 
 fn data(name: &str) -> PathBuf {
@@ -225,14 +226,35 @@ fn records_of_permits() -> Vec<Record> {
     ]
 }
 
+/// Records of what became of secrets.
+fn records_of_secrets() -> Vec<Record> {
+    let news = |change| Record::Secret(SecretNews { at: at(7), change });
+    let times = |index, success: Option<i64>| SecretTimes {
+        name: "signing_secret".to_owned(),
+        fingerprint: Fingerprint::from_bytes([1, 2, 3, 4, 5, 6, 7, 0xff]),
+        reference: "store:gh/secret".to_owned(),
+        index,
+        added_at: at(-100),
+        first_success: success.map(at),
+        last_success: success.map(|second| at(second + 60)),
+    };
+    let (trigger_id, name) = ("gh".parse().unwrap(), "gh/secret".to_owned());
+    vec![
+        news(SecretChange::Seen { trigger_id, secrets: vec![times(0, None), times(1, Some(-50))] }),
+        news(SecretChange::Rotated { name: name.clone(), keep_until: at(86_400) }),
+        news(SecretChange::Retired { name }),
+    ]
+}
+
 /// The expected files, and what they say.
-fn expected_files() -> [(&'static str, Vec<Record>); 5] {
+fn expected_files() -> [(&'static str, Vec<Record>); 6] {
     [
         ("records-1.hex", records()),
         ("records-of-schedules-1.hex", records_of_schedules()),
         ("records-of-batches-1.hex", records_of_batches()),
         ("records-of-events-1.hex", records_of_events()),
         ("records-of-permits-1.hex", records_of_permits()),
+        ("records-of-secrets-1.hex", records_of_secrets()),
     ]
 }
 

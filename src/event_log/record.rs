@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::event::SkipReason;
 use crate::event::{
-    EventId, FunctionId, PermitsChange, Position, ProviderId, RunId, StoredEvent, Timestamp, TriggerId,
+    EventId, Fingerprint, FunctionId, PermitsChange, Position, ProviderId, RunId, StoredEvent, Timestamp,
+    TriggerId,
 };
 
 /// Why a run waits whose trigger is paused.
@@ -48,6 +49,8 @@ pub enum Record {
     Cron(Cron),
     /// Calls of a provider began or ended, or taught its rate limits. Topic `permits`.
     Permits(Permits),
+    /// When secrets verified, and which replaces which. Topic `secrets`.
+    Secret(SecretNews),
 }
 
 /// A delivery whose dedupe key was already claimed.
@@ -283,6 +286,60 @@ pub struct Sealed {
     pub at: Timestamp,
     /// Ciphertext with its nonce; `secrets` made it.
     pub sealed: Bytes,
+}
+
+/// What became of secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretNews {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub change: SecretChange,
+}
+
+/// What became of secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretChange {
+    /// Secrets of a trigger were first met, or verified deliveries. What is known of them is added to, never
+    /// replaced.
+    Seen {
+        /// The trigger.
+        trigger_id: TriggerId,
+        /// Its secrets, as far as there is news of them.
+        secrets: Vec<SecretTimes>,
+    },
+    /// Another secret took the place of a kept one, which stays in force beside it.
+    Rotated {
+        /// The name under which they are kept.
+        name: String,
+        /// Until when the earlier one stays, whether the new one was seen or not.
+        keep_until: Timestamp,
+    },
+    /// The secret that was replaced is in force no more.
+    Retired {
+        /// The name under which its successor is kept.
+        name: String,
+    },
+}
+
+/// When a secret of a trigger verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretTimes {
+    /// Its name in the provider's entry.
+    pub name: String,
+    /// Which secret it is.
+    pub fingerprint: Fingerprint,
+    /// The reference that led to it last, such as `env:NAME`.
+    pub reference: String,
+    /// Where it stood last in the trigger's list, 0 being the current one.
+    pub index: u32,
+    /// When hookkeeper first had it.
+    pub added_at: Timestamp,
+    /// When a delivery first verified with it.
+    pub first_success: Option<Timestamp>,
+    /// When the last one did, up to a minute ago.
+    pub last_success: Option<Timestamp>,
 }
 
 /// A line of an audit topic.

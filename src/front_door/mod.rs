@@ -157,8 +157,14 @@ impl Door {
             }
         };
         match result {
-            NormalizeResult::Event(event) => self.store(snapshot, delivery, vec![event], None).await,
-            NormalizeResult::Batch(events) => self.store(snapshot, delivery, events, None).await,
+            NormalizeResult::Event(event) => {
+                provider.verified_with(snapshot, event.secret_index, now);
+                self.store(snapshot, delivery, vec![event], None).await
+            }
+            NormalizeResult::Batch(events) => {
+                provider.verified_with(snapshot, events.first().and_then(|event| event.secret_index), now);
+                self.store(snapshot, delivery, events, None).await
+            }
             NormalizeResult::Immediate { reply, events, learn, call } => {
                 if let Some((url, hosts)) = call {
                     let deadline = judge::fetch_deadline(delivery.deadline);

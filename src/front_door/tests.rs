@@ -68,6 +68,7 @@ fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Tri
             bucket: None,
             credentials: Default::default(),
             schema: entry.event.schema.clone(),
+            last_good: Default::default(),
             gate: Default::default(),
             counters: Counters::default(),
         };
@@ -79,6 +80,7 @@ fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Tri
             outbound: outbound.clone(),
             permits: crate::permits::RateLimiterFactory::new(Clock::system()),
             public_url: None,
+            secret_news: Default::default(),
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };
         ProviderHandle::start(deps, &Arbiter::current())

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ::http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
@@ -58,12 +59,27 @@ const NOT_FORWARDED: [&str; 15] = [
 pub type Resigner =
     Arc<dyn Fn(&StoredEvent, &[u8], Timestamp) -> Result<Vec<(String, String)>, String> + Send + Sync>;
 
+/// The secrets that sign a function's deliveries, all side by side; may be changed at any time. Cheap to clone.
+#[derive(Clone)]
+pub struct Signing(Arc<ArcSwap<Signer>>);
+
+impl Signing {
+    fn new(secrets: &[Secret]) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Signer::new(secrets))))
+    }
+
+    /// Signs with these secrets from the next attempt on.
+    pub fn set(&self, secrets: &[Secret]) {
+        self.0.store(Arc::new(Signer::new(secrets)));
+    }
+}
+
 /// The handler of one http function.
 pub struct HttpHandler {
     client: Client,
     target: Target,
     format: Format,
-    signer: Signer,
+    signing: Signing,
     resigner: Option<Resigner>,
 }
 
@@ -82,7 +98,12 @@ impl HttpHandler {
         resigner: Option<Resigner>,
     ) -> Result<Self, String> {
         let target = Target::parse(url)?;
-        Ok(Self { client, target, format, signer: Signer::new(secrets), resigner })
+        Ok(Self { client, target, format, signing: Signing::new(secrets), resigner })
+    }
+
+    /// Returns what signs deliveries, to change it later.
+    pub fn signing(&self) -> Signing {
+        self.signing.clone()
     }
 }
 
@@ -100,7 +121,7 @@ impl Handler for HttpHandler {
                 Err(error) => return retry(None, format!("cannot sign as the provider: {error}")),
             },
         };
-        let mut headers = headers(&invocation, &body, self.format, &self.signer, resigned);
+        let mut headers = headers(&invocation, &body, self.format, &self.signing.0.load(), resigned);
         if let Some(authorization) = &self.target.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }

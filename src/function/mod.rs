@@ -20,7 +20,7 @@ use crate::event::{RunId, StoredEvent, Timestamp};
 
 pub use client::Client;
 pub use exec::ExecHandler;
-pub use http::{HttpHandler, Resigner};
+pub use http::{HttpHandler, Resigner, Signing};
 
 /// What a handler is called with.
 #[derive(Debug, Clone)]

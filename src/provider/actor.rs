@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::catalog::ProviderEntry;
 use crate::clock::Clock;
@@ -28,9 +29,10 @@ use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
 use super::permits::Keeper;
-use super::settings::{trigger_secrets, trigger_settings};
+use super::settings::{TriggerSecret, settings_with, trigger_secrets};
 use super::ticker::Ticker;
-use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, TriggerSnapshot};
+use super::timeline;
+use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, SecretSlot, TriggerSnapshot};
 
 /// Most messages that wait for the actor. Beyond it, rejections are only counted.
 const MAILBOX: usize = 256;
@@ -38,6 +40,8 @@ const MAILBOX: usize = 256;
 const FIRST_ARMING: Duration = Duration::from_secs(60 * 60);
 /// How long counted rejections wait until they are written as one line.
 const COUNTED_AFTER: Duration = Duration::from_secs(60);
+/// How long it takes until successes of secrets are written: a kill loses as much of them.
+const SEEN_AFTER: Duration = Duration::from_secs(60);
 
 /// What an actor is built from, again and again.
 #[derive(Clone)]
@@ -56,6 +60,8 @@ pub struct Deps {
     pub permits: RateLimiterFactory,
     /// The URL under which providers reach the front door.
     pub public_url: Option<String>,
+    /// Told whenever a secret verified a delivery for the first time, and that is on the device.
+    pub secret_news: Arc<Notify>,
     /// The provider's triggers, with what survives the actor.
     pub triggers: Vec<(Arc<Trigger>, Arc<Fixed>)>,
 }
@@ -73,14 +79,15 @@ impl Deps {
         let (trigger, fixed) = &self.triggers[index];
         let state = self.log.state().trigger(&trigger.id);
         let last = published[index].load();
-        let (engine, failure) = match self.engine(trigger) {
+        let (engine, failure) = match self.engine(trigger, fixed, &last.secrets) {
             Ok(engine) => (engine, None),
             Err(error) => {
                 tracing::error!(trigger_id = %trigger.id, %error, "trigger could not be activated");
-                ((last.verifier.clone(), last.signer.clone()), Some(error))
+                let (verifier, signer) = (last.verifier.clone(), last.signer.clone());
+                (Engine { verifier, signer, secrets: last.secrets.clone() }, Some(error))
             }
         };
-        let (verifier, signer) = engine;
+        let Engine { verifier, signer, secrets } = engine;
         let activation = match failure {
             Some(error) if verifier.is_none() => Activation::Failed(error),
             _ if state.paused => Activation::Paused,
@@ -92,34 +99,60 @@ impl Deps {
             activation,
             verifier,
             signer,
+            secrets,
             armed_until: state.armed_until,
             fixed: fixed.clone(),
         }));
     }
 
     /// Builds what verifies a trigger's deliveries, and what signs with its current secret.
-    fn engine(&self, trigger: &Trigger) -> Result<Engine, String> {
+    fn engine(&self, trigger: &Trigger, fixed: &Fixed, before: &[SecretSlot]) -> Result<Engine, String> {
         if trigger.cron().is_some() {
-            return Ok((None, None));
+            return Ok(Engine::default());
         }
         let sealed = |name: &str| self.log.state().sealed(name);
+        let secrets = trigger_secrets(&self.entry, trigger, &self.vault, &sealed, &fixed.last_good);
+        for missing in &secrets.unresolved {
+            let (reference, why) = (&missing.reference, &missing.why);
+            let served_on = missing.has_last_good;
+            tracing::warn!(trigger_id = %trigger.id, reference, why, served_on, "a secret cannot be had");
+        }
+        let secrets = secrets.all()?;
         let url = self.public_url.as_deref();
-        let settings = trigger_settings(&self.entry, trigger, &self.vault, &sealed, url)?;
+        let settings = settings_with(trigger, &secrets, &self.vault, &sealed, url)?;
         let verifier = Verifier::new(&self.entry, &settings).map_err(|error| error.to_string())?;
         let signer = Signer::new(&self.entry, &settings).map_err(|error| error.to_string())?;
-        Ok((Some(Arc::new(verifier)), signer.map(Arc::new)))
+        Ok(Engine {
+            verifier: Some(Arc::new(verifier)),
+            signer: signer.map(Arc::new),
+            secrets: self.slots(trigger, &secrets, before),
+        })
+    }
+
+    /// Returns where successes of a trigger's secrets are noted.
+    fn slots(&self, trigger: &Trigger, secrets: &[TriggerSecret], before: &[SecretSlot]) -> Vec<SecretSlot> {
+        let state = self.log.state();
+        let Some(fingerprints) = self.vault.fingerprints(&|name: &str| state.sealed(name)) else {
+            return Vec::new();
+        };
+        timeline::slots(secrets, before, fingerprints, &state.secret_times(&trigger.id))
     }
 
     /// Tells whether a trigger has a secret. One that cannot be read is there all the same.
-    fn has_secret(&self, trigger: &Trigger) -> bool {
+    fn has_secret(&self, trigger: &Trigger, fixed: &Fixed) -> bool {
         let sealed = |name: &str| self.log.state().sealed(name);
-        let secrets = trigger_secrets(&self.entry, trigger, &self.vault, &sealed);
-        secrets.map_or(true, |secrets| secrets.values().any(|list| !list.is_empty()))
+        let secrets = trigger_secrets(&self.entry, trigger, &self.vault, &sealed, &fixed.last_good);
+        !secrets.found.is_empty() || !secrets.unresolved.is_empty()
     }
 }
 
-/// What verifies, and what signs.
-type Engine = (Option<Arc<Verifier>>, Option<Arc<Signer>>);
+/// What verifies, what signs, and with which secrets.
+#[derive(Default)]
+struct Engine {
+    verifier: Option<Arc<Verifier>>,
+    signer: Option<Arc<Signer>>,
+    secrets: Vec<SecretSlot>,
+}
 
 /// What the actor publishes: a snapshot for each trigger, in the order of [`Deps::triggers`].
 pub(super) type Published = Arc<Vec<ArcSwap<TriggerSnapshot>>>;
@@ -134,6 +167,8 @@ pub struct ProviderActor {
     ticking: Option<SpawnHandle>,
     /// The future that keeps what the permits know.
     keeping: Option<SpawnHandle>,
+    /// The timer after which successes of secrets are written.
+    seeing: Option<SpawnHandle>,
     _lifeline: Lifeline,
 }
 
@@ -142,7 +177,7 @@ impl ProviderActor {
     /// last good snapshot, if it has one.
     pub(super) fn new(deps: Deps, published: Published, started_at: Timestamp, lifeline: Lifeline) -> Self {
         deps.publish_all(&published);
-        Self { deps, published, started_at, ticking: None, keeping: None, _lifeline: lifeline }
+        Self { deps, published, started_at, ticking: None, keeping: None, seeing: None, _lifeline: lifeline }
     }
 }
 
@@ -156,6 +191,7 @@ impl Actor for ProviderActor {
             // What was counted under an earlier actor is written too.
             self.write_counted(index, ctx);
         }
+        self.write_seen(ctx);
         let ticker = Ticker::new(&self.deps, self.started_at);
         self.ticking = ticker.map(|ticker| ctx.spawn(ticker.run().into_actor(self)));
         self.keeping = Some(ctx.spawn(Keeper::new(&self.deps).run().into_actor(self)));
@@ -205,6 +241,28 @@ impl Handler<Counted> for ProviderActor {
     }
 }
 
+/// A secret verified a delivery; write that, in a while unless it is the first time.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SecretSeen {
+    pub(super) first: bool,
+}
+
+impl Handler<SecretSeen> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SecretSeen, ctx: &mut Self::Context) {
+        if message.first {
+            self.write_seen(ctx);
+        } else if self.seeing.is_none() {
+            self.seeing = Some(ctx.run_later(SEEN_AFTER, |actor, ctx| {
+                actor.seeing = None;
+                actor.write_seen(ctx);
+            }));
+        }
+    }
+}
+
 /// Tick and keep permits no more, and write what was counted now; the answer comes when the log has it.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -219,7 +277,8 @@ impl Handler<Flush> for ProviderActor {
         for future in self.ticking.take().into_iter().chain(self.keeping.take()) {
             ctx.cancel_future(future);
         }
-        let lines = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index)).collect();
+        let counted = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index));
+        let lines = counted.chain(self.seen()).collect();
         write(self.deps.log.clone(), lines)
     }
 }
@@ -285,12 +344,13 @@ impl Handler<Refresh> for ProviderActor {
 
     fn handle(&mut self, _: Refresh, ctx: &mut Self::Context) {
         self.deps.publish_all(&self.published);
+        self.write_seen(ctx);
         let now = self.deps.clock.now();
-        for (trigger, _) in &self.deps.triggers {
+        for (trigger, fixed) in &self.deps.triggers {
             // An operator who sets the secret waits for no handshake that would bring another.
             let armed =
                 self.deps.log.state().trigger(&trigger.id).armed_until.is_some_and(|until| now < until);
-            if armed && self.deps.has_secret(trigger) {
+            if armed && self.deps.has_secret(trigger, fixed) {
                 ctx.notify(Set(trigger.id.clone(), Switch::TriggerArmed(trigger.id.clone(), Some(now))));
             }
         }
@@ -333,9 +393,10 @@ impl Handler<Learn> for ProviderActor {
         let log = self.deps.log.clone();
         let durable = async move { Ok(log.append_durable(records?).await.map(drop)?) };
         let index = self.index(&message.trigger_id);
-        AtomicResponse::new(Box::pin(durable.into_actor(self).map(move |result, actor, _| {
+        AtomicResponse::new(Box::pin(durable.into_actor(self).map(move |result, actor, ctx| {
             if let Some(index) = index {
                 actor.deps.publish(&actor.published, index);
+                actor.write_seen(ctx);
             }
             result
         })))
@@ -394,10 +455,10 @@ impl ProviderActor {
 
     /// Arms a trigger that has no secret and was never armed.
     fn arm_first(&self, index: usize, ctx: &mut Context<Self>) {
-        let (trigger, _) = &self.deps.triggers[index];
+        let (trigger, fixed) = &self.deps.triggers[index];
         let learns = self.deps.entry.secrets.iter().any(|spec| spec.learned);
         let state = self.deps.log.state().trigger(&trigger.id);
-        let has_secret = self.deps.has_secret(trigger);
+        let has_secret = self.deps.has_secret(trigger, fixed);
         if !learns || has_secret || state.armed_until.is_some() {
             return;
         }
@@ -405,6 +466,27 @@ impl ProviderActor {
         let until = now.checked_add(FIRST_ARMING).unwrap_or(now);
         tracing::info!(trigger_id = %trigger.id, %until, "trigger has no secret and is armed for its first hour");
         ctx.notify(Set(trigger.id.clone(), Switch::TriggerArmed(trigger.id.clone(), Some(until))));
+    }
+
+    /// Returns what is new of the secrets' use.
+    fn seen(&self) -> Vec<Record> {
+        timeline::news(self.published.iter().map(ArcSwap::load_full), self.deps.clock.now())
+    }
+
+    /// Writes what is new of the secrets' use, and tells who waits for it.
+    fn write_seen(&self, ctx: &mut Context<Self>) {
+        let records = self.seen();
+        if records.is_empty() {
+            return;
+        }
+        let (log, news) = (self.deps.log.clone(), self.deps.secret_news.clone());
+        let written = async move {
+            match log.append_durable(records).await {
+                Ok(_) => news.notify_one(),
+                Err(error) => tracing::warn!(%error, "could not write when secrets were used"),
+            }
+        };
+        ctx.spawn(written.into_actor(self));
     }
 
     fn write_counted(&self, index: usize, ctx: &mut Context<Self>) {

@@ -15,9 +15,10 @@ use crate::flow::TokenBucket;
 use crate::secrets::Secret;
 use crate::supervise::{NotRunning, Supervised};
 
-use super::actor::{Counted, Flush, Learn, Noted, Published, Refresh, Rejected, Set};
+use super::actor::{Counted, Flush, Learn, Noted, Published, Refresh, Rejected, SecretSeen, Set};
 use super::calls::Calls;
 use super::permits::Keeper;
+use super::timeline::Tell;
 use super::{Activation, Deps, LearnError, ProviderActor, PublishedKeys, TriggerSnapshot, Unavailable};
 
 /// Lines per second that one provider may write of what was not to be had.
@@ -60,6 +61,7 @@ impl ProviderHandle {
                 activation: Activation::Failed("not started".to_owned()),
                 verifier: None,
                 signer: None,
+                secrets: Vec::new(),
                 armed_until: None,
                 fixed: fixed.clone(),
             })
@@ -143,6 +145,19 @@ impl ProviderHandle {
         peer: IpAddr,
     ) -> Result<(), LearnError> {
         self.actor.ask(Learn { trigger_id: trigger_id.clone(), name, secret, peer }).await?
+    }
+
+    /// Notes with which secret of the trigger's main list a delivery verified, as its verifier told.
+    pub(crate) fn verified_with(&self, snapshot: &TriggerSnapshot, index: Option<usize>, at: Timestamp) {
+        let Some(slot) = index.and_then(|index| snapshot.secrets.get(index)) else { return };
+        let first = match slot.succeeded(at) {
+            Tell::Nothing => return,
+            Tell::News => false,
+            Tell::First => true,
+        };
+        if !self.actor.tell(SecretSeen { first }) {
+            slot.not_told();
+        }
     }
 
     /// Audits a rejection, within the trigger's bound; `counted` says that it gets no line of its own.

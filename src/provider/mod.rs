@@ -16,13 +16,15 @@ mod remote;
 mod settings;
 mod snapshot;
 mod ticker;
+mod timeline;
 
 pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
 pub use handle::{Change, ProviderHandle, Providers};
 pub use keys::{Document, PublishedKeys};
 pub use remote::Unavailable;
-pub use settings::trigger_settings;
+pub use settings::{LastGood, TriggerSecret, TriggerSecrets, Unresolved, trigger_secrets, trigger_settings};
 pub use snapshot::{Activation, Counters, Fixed, TriggerSnapshot};
+pub use timeline::SecretSlot;
 
 /// The topic of rejected deliveries.
 pub const AUDIT_SIGNATURE: &str = crate::connector::AUDIT_TOPIC;

@@ -9,6 +9,8 @@ use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::flow::TokenBucket;
 
 use super::audit_gate::AuditGate;
+use super::settings::LastGood;
+use super::timeline::SecretSlot;
 
 /// Whether a trigger takes deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct TriggerSnapshot {
     pub verifier: Option<Arc<Verifier>>,
     /// Signs as the provider does, with the current secret, for deliveries that carry its signature anew.
     pub signer: Option<Arc<Signer>>,
+    /// Its secrets, those of the main list in front; empty where no fingerprints can be made of them.
+    pub secrets: Vec<SecretSlot>,
     /// Until when an unsigned handshake may teach the trigger its secret.
     pub armed_until: Option<Timestamp>,
     /// What never changes while the process runs.
@@ -59,6 +63,8 @@ pub struct Fixed {
     pub credentials: Credentials,
     /// The payload's schema name.
     pub schema: String,
+    /// What its secrets were when they were last to be had.
+    pub last_good: LastGood,
     /// Bounds the audit of rejections.
     pub(crate) gate: AuditGate,
     /// What went by.

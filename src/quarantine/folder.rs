@@ -86,6 +86,38 @@ impl Folder {
         Ok(ids.into_iter().map(|id| self.head(id)).collect())
     }
 
+    /// Returns the files that hold something sealed: deliveries, and the addresses that are known.
+    pub(super) fn sealed_files(&self) -> Result<Vec<PathBuf>, Error> {
+        let found = self.scan()?.into_iter().map(|found| match found {
+            Found::Held(held) => held.id,
+            Found::Unreadable(id, _) => id,
+        });
+        let known = Some(self.path.join(KNOWN_FILE)).filter(|path| path.exists());
+        Ok(found.map(|id| self.file(id)).chain(known).collect())
+    }
+
+    /// Seals the content of a file anew; nothing comes of one that is sealed under the first key.
+    pub(super) fn resealed(&self, path: &Path, content: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let Ok(id) = stem.parse::<HeldId>() else {
+            return Ok(self.vault.reseal(KNOWN_NAME, content)?.map(Vec::from));
+        };
+        let mut rest = content;
+        let damaged = |_| SealError::Unseal { name: head_name(id) };
+        let head = read_part(&mut rest, HEAD_BYTES_MAX).map_err(damaged)?;
+        let new_head = self.vault.reseal(&head_name(id), &head)?;
+        let Some(request) = self.vault.reseal(&request_name(id), rest)? else { return Ok(None) };
+        Ok(Some(joined(&new_head.unwrap_or(head.into()), &request)))
+    }
+
+    /// Replaces a file by one of another content.
+    pub(super) fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let aside = path.with_extension("new");
+        let _ = fs::remove_file(&aside);
+        private(&aside).and_then(|mut file| file.write_all(content))?;
+        fs::rename(&aside, path)
+    }
+
     fn head(&self, id: HeldId) -> Found {
         let bytes = on_disk(fs::metadata(self.file(id)).map_or(0, |it| it.len()));
         let read = || {
@@ -118,8 +150,7 @@ impl Folder {
     pub(super) fn seal(&self, id: HeldId, rejected: &Rejected) -> Result<SealedFile, SealError> {
         let head = self.vault.seal(&head_name(id), &Secret::new(encode_head(rejected)))?;
         let request = self.vault.seal(&request_name(id), &Secret::new(rejected.request.encode()))?;
-        let head_bytes = u32::try_from(head.len()).expect("a head is short").to_le_bytes();
-        Ok(SealedFile([&head_bytes[..], &head, &request].concat()))
+        Ok(SealedFile(joined(&head, &request)))
     }
 
     /// Writes a delivery's file. Where that fails, nothing is left of it.
@@ -159,13 +190,19 @@ impl Folder {
     }
 }
 
+/// Puts the two sealed parts of a file together, the first one behind its length.
+fn joined(head: &[u8], request: &[u8]) -> Vec<u8> {
+    let head_bytes = u32::try_from(head.len()).expect("a head is short").to_le_bytes();
+    [&head_bytes[..], head, request].concat()
+}
+
 /// Makes a file that only its owner may read.
 fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Reads a part that stands behind its length.
-fn read_part(file: &mut File, bytes_max: usize) -> io::Result<Vec<u8>> {
+fn read_part(file: &mut impl io::Read, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = [0; 4];
     file.read_exact(&mut bytes)?;
     let bytes = u32::from_le_bytes(bytes) as usize;

@@ -13,6 +13,7 @@
 mod folder;
 mod held;
 mod known;
+mod reseal;
 mod shelf;
 mod store;
 mod writer;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 pub use held::{Held, HeldId, Nearness, ParseHeldIdError};
+pub use reseal::{Resealed, reseal};
 
 use self::folder::Folder;
 use self::held::Request;

@@ -1,10 +1,11 @@
 //! Seals secrets that hookkeeper keeps, under a key of its own.
 //!
 //! XChaCha20-Poly1305 with a random nonce; the secret's name is associated data, so that a sealed
-//! secret cannot be passed off under another name. Where the sealed bytes are stored is not known here.
+//! secret cannot be passed off under another name. Where the sealed bytes are stored is not known here,
+//! nor where keys come from: see `keyring`.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -15,13 +16,6 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
 use super::Secret;
-
-/// Environment variable that holds the master key itself: 32 bytes in hex or base64.
-pub const MASTER_KEY_ENV: &str = "HOOKKEEPER_MASTER_KEY";
-/// Environment variable that names a file with the master key.
-pub const MASTER_KEY_FILE_ENV: &str = "HOOKKEEPER_MASTER_KEY_FILE";
-/// File of the master key within the data folder, where no other is given.
-pub const MASTER_KEY_FILE: &str = "master.key";
 
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
@@ -47,9 +41,27 @@ pub enum SealError {
         /// Variable or file.
         origin: String,
     },
+    /// There are more keys than are tried.
+    #[error("{origin} holds more than {max} master keys: leave those out that are of no use any more")]
+    TooManyKeys {
+        /// Variable or file.
+        origin: String,
+        /// How many may be given.
+        max: usize,
+    },
+    /// The key is given from outside, and there is no other one to change from.
+    #[error(
+        "the master key is given by {origin}, and there is no second one: put the new key in front of the present \
+         one there, `NEW,OLD`, and do this again; then take the old one out"
+    )]
+    OneKey {
+        /// Variable or file.
+        origin: String,
+    },
     /// There is no key yet, and only reading was asked for.
     #[error(
-        "there is no master key at {path}: nothing was ever sealed in this data folder, or the key was lost"
+        "there is no master key at {path}: nothing was ever sealed in this data folder, or the key was lost; give it \
+         with HOOKKEEPER_MASTER_KEY or HOOKKEEPER_MASTER_KEY_FILE, or put the file back"
     )]
     NoKey {
         /// The file looked for.
@@ -57,7 +69,8 @@ pub enum SealError {
     },
     /// The sealed bytes are damaged, of another format, or sealed under another key or name.
     #[error(
-        "the sealed secret `{name}` does not open: it was sealed under another master key, or is damaged"
+        "the sealed secret `{name}` does not open: it was sealed under another master key, or is damaged; give \
+         the earlier key as well, behind the present one, or set the secret again"
     )]
     Unseal {
         /// The secret's name.
@@ -84,64 +97,20 @@ impl MasterKey {
         Self(std::sync::Arc::new(Zeroizing::new(bytes)))
     }
 
-    /// Finds the key: `HOOKKEEPER_MASTER_KEY`, then the file that `HOOKKEEPER_MASTER_KEY_FILE` names, then
-    /// `master.key` in the data folder, which is created with mode 0600 where it is missing.
-    ///
-    /// # Errors
-    ///
-    /// If a key that was given is no key, or the file cannot be read or created.
-    pub fn open(data: &Path) -> Result<Self, SealError> {
-        match Self::read(data) {
-            Err(SealError::NoKey { path }) => Self::create(&path),
-            found => found,
-        }
-    }
-
-    /// Finds the key as [`open`](Self::open) does, but creates none.
-    ///
-    /// # Errors
-    ///
-    /// As for `open`; [`SealError::NoKey`] where there is none.
-    pub fn read(data: &Path) -> Result<Self, SealError> {
-        if let Some(text) = std::env::var_os(MASTER_KEY_ENV) {
-            let text = Zeroizing::new(text.into_string().unwrap_or_default());
-            return Self::parse(&text).ok_or_else(|| SealError::BadKey { origin: MASTER_KEY_ENV.to_owned() });
-        }
-        if let Some(path) = std::env::var_os(MASTER_KEY_FILE_ENV) {
-            return Self::read_file(Path::new(&path));
-        }
-        let path = data.join(MASTER_KEY_FILE);
-        match Self::read_file(&path) {
-            Err(SealError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Err(SealError::NoKey { path })
-            }
-            found => found,
-        }
-    }
-
-    fn read_file(path: &Path) -> Result<Self, SealError> {
-        let failed = |source| SealError::File { path: path.to_owned(), source };
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
-        let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "the master key is readable by others: chmod 600");
-        }
-        Self::parse(&text).ok_or_else(|| SealError::BadKey { origin: path.display().to_string() })
-    }
-
-    fn create(path: &Path) -> Result<Self, SealError> {
+    /// Makes a new key.
+    pub(super) fn random() -> Result<Self, SealError> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(bytes.as_mut()).map_err(|_| SealError::Random)?;
-        let text = Zeroizing::new(hex(bytes.as_ref()) + "\n");
-        match write_private(path, text.as_bytes()) {
-            Ok(()) => Ok(Self(std::sync::Arc::new(bytes))),
-            // Another process was faster: its key counts.
-            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => Self::read_file(path),
-            Err(source) => Err(SealError::File { path: path.to_owned(), source }),
-        }
+        Ok(Self(std::sync::Arc::new(bytes)))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Writes the key as text: 64 hex digits.
+    pub(super) fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(hex(self.0.as_slice()))
+    }
+
+    /// Reads a key: 32 bytes in hex or base64.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let bytes = unhex(text).or_else(|| STANDARD.decode(text).ok().map(Zeroizing::new))?;
         let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -214,8 +183,16 @@ pub fn generate() -> Result<Secret, SealError> {
     Ok(Secret::new(hex(bytes.as_ref())))
 }
 
+/// Writes bytes in hex without leaving copies of parts of them behind.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 fn unhex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -223,8 +200,11 @@ fn unhex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
         return None;
     }
     let pairs = text.as_bytes().chunks(2);
-    let bytes = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-    Option::<Vec<u8>>::map(bytes, Zeroizing::new)
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 2));
+    for pair in pairs {
+        bytes.push(u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?);
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -262,16 +242,6 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_created_once_for_its_owner_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(MasterKey::read(folder.path()), Err(SealError::NoKey { .. })));
-        let sealed = MasterKey::open(folder.path()).unwrap().seal("a", &Secret::new("x")).unwrap();
-        let mode = std::fs::metadata(folder.path().join(MASTER_KEY_FILE)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(MasterKey::read(folder.path()).unwrap().unseal("a", &sealed).unwrap().expose(), b"x");
-    }
-
-    #[test]
     fn a_key_is_read_in_hex_and_base64() {
         for text in [
             " 0101010101010101010101010101010101010101010101010101010101010101\n",
@@ -282,13 +252,5 @@ mod tests {
         for text in ["", "01", "hunter2", &"g".repeat(64), &"0".repeat(62)] {
             assert!(MasterKey::parse(text).is_none(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_damaged_key_file_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(MASTER_KEY_FILE), "oops").unwrap();
-        assert!(matches!(MasterKey::open(folder.path()), Err(SealError::BadKey { .. })));
-        assert_eq!(std::fs::read(folder.path().join(MASTER_KEY_FILE)).unwrap(), b"oops");
     }
 }

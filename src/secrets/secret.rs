@@ -2,7 +2,11 @@
 
 use zeroize::Zeroizing;
 
-/// The bytes of a secret. Shows nothing in `Debug`, compares in constant time, is wiped when dropped.
+/// What is shown in place of a secret.
+const REDACTED: &str = "[redacted]";
+
+/// The bytes of a secret. Shows nothing in `Debug`, `Display` and serde, compares in constant time. Clones share
+/// the bytes, which are wiped when the last one is dropped.
 #[derive(Clone)]
 pub struct Secret(std::sync::Arc<Zeroizing<Vec<u8>>>);
 
@@ -25,7 +29,20 @@ impl Secret {
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret([redacted])")
+        write!(f, "Secret({REDACTED})")
+    }
+}
+
+impl std::fmt::Display for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl serde::Serialize for Secret {
+    /// Writes that there is one, so that a type that holds a secret may be shown.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
     }
 }
 
@@ -43,8 +60,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_nothing() {
-        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    fn no_way_of_writing_it_shows_anything() {
+        #[derive(Debug, serde::Serialize)]
+        struct Holder {
+            secret: Secret,
+            list: Vec<Secret>,
+        }
+        let secret = Secret::new("hunter2");
+        let holder = Holder { secret: secret.clone(), list: vec![secret.clone()] };
+        let json = serde_json::to_string(&holder).unwrap();
+        let toml = toml::to_string(&holder).unwrap();
+        for text in [format!("{secret:?}"), format!("{secret:#?}"), secret.to_string(), format!("{holder:?}")]
+        {
+            assert!(!text.contains("hunter2") && text.contains("redacted"), "{text}");
+        }
+        assert!(!json.contains("hunter2") && !toml.contains("hunter2"), "{json} {toml}");
+    }
+
+    #[test]
+    fn clones_share_the_bytes() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(secret.clone().expose().as_ptr(), secret.expose().as_ptr());
     }
 
     #[test]

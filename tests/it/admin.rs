@@ -184,7 +184,7 @@ impl Api {
             replayer: Replayer::new(log.clone(), Clock::system(), subscriptions),
             vault,
             quarantine: quarantine.clone(),
-            token: token.map(Secret::new),
+            token: token.map(|token| Arc::new(ArcSwap::from_pointee(Secret::new(token)))),
             address: "127.0.0.1:8081".parse().unwrap(),
         });
         Self { state, quarantine, log, runtime, _folder: folder }

@@ -21,6 +21,7 @@ mod quarantine;
 mod real_input;
 mod round_trip;
 mod sdk;
+mod secrets;
 mod send_all;
 mod serve;
 mod strictness;

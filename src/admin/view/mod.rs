@@ -8,6 +8,7 @@ mod overview;
 mod quarantine;
 mod records;
 mod runs;
+mod secrets;
 mod why;
 
 use std::sync::Arc;

@@ -1,7 +1,5 @@
-//! Providers, triggers, functions, secrets and health: short listings.
+//! Providers, triggers, functions and health: short listings.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{View, shown, whole};
@@ -141,18 +139,6 @@ impl View {
             "state": word,
             "breaker": {"open_until": state.open_until, "opened": state.opened},
         })
-    }
-
-    /// Lists the names of the secrets that are kept sealed.
-    pub(super) fn secrets(&self) -> Value {
-        whole(self.log.state().sealed_names().into_iter().map(|name| json!({"name": name})).collect())
-    }
-
-    /// Returns a secret as it is kept: sealed. Only who has the master key can open it.
-    pub(super) fn sealed(&self, name: &str) -> Result<Value, Problem> {
-        let sealed = self.log.state().sealed(name).filter(|sealed| !sealed.is_empty());
-        let sealed = sealed.ok_or_else(|| Problem::not_found("secret", shown(name)))?;
-        Ok(json!({"name": name, "sealed_base64": STANDARD.encode(sealed)}))
     }
 
     /// Returns the log's condition and gauges.

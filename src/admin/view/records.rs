@@ -6,7 +6,9 @@ use super::{View, page, whole};
 use crate::admin::Problem;
 use crate::admin::query::Query;
 use crate::event::{CoolDown, PermitsChange, Position, QuotaLeft, Timestamp};
-use crate::event_log::record::{Cause, CronChange, NewRun, Next, Record, Start, Switch};
+use crate::event_log::record::{
+    Cause, CronChange, NewRun, Next, Record, SecretChange, SecretTimes, Start, Switch,
+};
 
 impl View {
     /// Lists the topics.
@@ -103,6 +105,11 @@ fn record_json(record: &Record) -> Value {
             shown["provider"] = json!(it.provider);
             shown
         }
+        Record::Secret(it) => {
+            let mut shown = secret(&it.change);
+            shown["at"] = json!(it.at);
+            shown
+        }
     }
 }
 
@@ -120,6 +127,30 @@ fn permits(change: &PermitsChange) -> Value {
         PermitsChange::Opened => json!({"record": "permits.opened"}),
         PermitsChange::Learned(it) => json!({"record": "permits.learned", "scopes": scopes(it)}),
         PermitsChange::Closed(it) => json!({"record": "permits.closed", "scopes": scopes(it)}),
+    }
+}
+
+fn secret(change: &SecretChange) -> Value {
+    match change {
+        SecretChange::Seen { trigger_id, secrets } => {
+            let times = |it: &SecretTimes| {
+                json!({
+                    "name": it.name,
+                    "reference": it.reference,
+                    "fingerprint": it.fingerprint.to_string(),
+                    "index": it.index,
+                    "added_at": it.added_at,
+                    "first_success_at": it.first_success,
+                    "last_success_at": it.last_success,
+                })
+            };
+            let secrets: Vec<_> = secrets.iter().map(times).collect();
+            json!({"record": "secret.seen", "trigger_id": trigger_id, "secrets": secrets})
+        }
+        SecretChange::Rotated { name, keep_until } => {
+            json!({"record": "secret.rotated", "name": name, "keep_until": keep_until})
+        }
+        SecretChange::Retired { name } => json!({"record": "secret.retired", "name": name}),
     }
 }
 

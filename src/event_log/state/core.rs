@@ -17,6 +17,7 @@ use super::keys::{self, DueKey};
 use super::overlay::{Batch, Overlay, after_prefix};
 use super::permits::PermitsState;
 use super::rows::{self, FunctionState, Mark, Run, ScheduleState, StateCounts, TriggerState};
+use super::secrets::{self, SecretStates};
 use super::table::Table;
 use crate::event::{FunctionId, Position, ProviderId, RunId, RunState, TriggerId};
 use crate::event_log::Seq;
@@ -63,6 +64,7 @@ pub(super) struct Core {
     pub(super) schedules: HashMap<TriggerId, ScheduleState>,
     pub(super) permits: HashMap<ProviderId, PermitsState>,
     pub(super) sealed: BTreeMap<String, Bytes>,
+    pub(super) secrets: SecretStates,
 }
 
 fn row_error(error: DecodeError) -> Error {
@@ -89,6 +91,7 @@ impl Core {
             schedules: HashMap::new(),
             permits: HashMap::new(),
             sealed: BTreeMap::new(),
+            secrets: SecretStates::default(),
         };
         let stored = core.table.get(keys::MARK)?;
         let mark = stored.as_deref().and_then(rows::decode_mark);
@@ -125,6 +128,7 @@ impl Core {
         self.schedules.clear();
         self.permits.clear();
         self.sealed.clear();
+        self.secrets = SecretStates::default();
         Ok(())
     }
 
@@ -138,7 +142,7 @@ impl Core {
             keys::all_functions(),
             keys::all_sealed(),
         ];
-        for prefix in prefixes {
+        for prefix in prefixes.into_iter().chain(secrets::prefixes()) {
             self.scan_prefix(&prefix, false, |key, value| {
                 found.push((key.to_vec(), value.to_vec()));
                 Ok(ControlFlow::Continue(()))
@@ -146,6 +150,9 @@ impl Core {
         }
         for (key, value) in found {
             let Some(name) = keys::name_of_key(&key) else { continue };
+            if self.secrets.load(&key, &value).map_err(row_error)? {
+                continue;
+            }
             if key.starts_with(&keys::all_sealed()) {
                 self.sealed.insert(name.to_owned(), rows::decode_sealed(&value));
             } else if key.starts_with(&keys::all_triggers()) {

@@ -19,6 +19,10 @@ const BODY: u8 = b'b';
 const SCHEDULE: u8 = b's';
 const PERMITS: u8 = b'l';
 const PERMITS_SCOPE: u8 = b'q';
+/// When the secrets of a trigger verified.
+pub(super) const SECRET_TIMES: u8 = b'i';
+/// A secret that is being replaced.
+pub(super) const ROTATION: u8 = b'o';
 
 fn with_zero(tag: u8, name: &str, more: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + name.len() + more);
@@ -28,7 +32,7 @@ fn with_zero(tag: u8, name: &str, more: usize) -> Vec<u8> {
     key
 }
 
-fn tagged(tag: u8, rest: &[u8]) -> Vec<u8> {
+pub(super) fn tagged(tag: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len());
     key.push(tag);
     key.extend_from_slice(rest);

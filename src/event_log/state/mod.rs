@@ -14,6 +14,7 @@ mod listing;
 mod overlay;
 mod permits;
 mod rows;
+mod secrets;
 pub(crate) mod table;
 
 use std::collections::BTreeMap;
@@ -28,12 +29,13 @@ pub use self::core::{DueRun, Taken};
 pub(crate) use self::follow::Follower;
 pub use self::permits::PermitsState;
 pub use self::rows::{AttemptSummary, FunctionState, HISTORY_MAX, Run, ScheduleState, TriggerState};
+pub use self::secrets::{Rotation, SECRETS_KEPT_MAX};
 
 use self::core::Core;
 use self::overlay::after_prefix;
 use self::table::Table;
 use super::reader::Reader;
-use super::record::{Record, SkipReason};
+use super::record::{Record, SecretTimes, SkipReason};
 use super::{Error, Page};
 use crate::event::{
     EventId, EventState, FunctionId, Position, ProviderId, RunId, RunState, Timestamp, TriggerId,
@@ -282,6 +284,16 @@ impl State {
     /// Returns a sealed secret's ciphertext.
     pub fn sealed(&self, name: &str) -> Option<Bytes> {
         self.0.core.lock().sealed.get(name).cloned()
+    }
+
+    /// Returns when the secrets of a trigger verified, those that it had first in front.
+    pub fn secret_times(&self, id: &TriggerId) -> Vec<SecretTimes> {
+        self.0.core.lock().secrets.times.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Returns the kept secrets that are being replaced, by name.
+    pub fn rotations(&self) -> BTreeMap<String, Rotation> {
+        self.0.core.lock().secrets.rotations.clone()
     }
 
     /// Returns the names of all sealed secrets.

@@ -41,6 +41,7 @@ impl House {
             vault: Arc::new(Vault::new(folder.path())),
             permits: permits.clone(),
             public_url: None,
+            secret_news: Default::default(),
             outbound: Arc::new(crate::outbound::Client::new(&Default::default()).unwrap()),
             triggers: Vec::new(),
         };

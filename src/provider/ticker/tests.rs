@@ -119,6 +119,7 @@ impl House {
             bucket: None,
             credentials: Default::default(),
             schema: entry.event.schema.clone(),
+            last_good: Default::default(),
             gate: Default::default(),
             counters: Default::default(),
         };
@@ -129,6 +130,7 @@ impl House {
             vault: Arc::new(Vault::new(folder.path())),
             permits: crate::permits::RateLimiterFactory::new(clock.clone()),
             public_url: None,
+            secret_news: Default::default(),
             outbound: Arc::new(crate::outbound::Client::new(&Default::default()).unwrap()),
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };

@@ -80,6 +80,13 @@ impl Core {
                     self.sealed.insert(sealed.name, sealed.sealed);
                 }
             }
+            Record::Secret(news) => {
+                self.index_topic("secrets", position);
+                match self.secrets.apply(news) {
+                    (key, Some(value)) => self.rows.put(key, value),
+                    (key, None) => self.rows.remove(&key),
+                }
+            }
             Record::Audit(audit) => self.index_topic(&audit.topic, position),
             Record::Cron(cron) => {
                 self.index_topic("cron", position);
