@@ -28,7 +28,7 @@ use crate::permits::RateLimiterFactory;
 use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
-use super::permits::Keeper;
+use super::permits::{Keeper, Keeping};
 use super::settings::{TriggerSecret, settings_with, trigger_secrets};
 use super::ticker::Ticker;
 use super::timeline;
@@ -165,8 +165,8 @@ pub struct ProviderActor {
     started_at: Timestamp,
     /// The future in which the cron triggers tick.
     ticking: Option<SpawnHandle>,
-    /// The future that keeps what the permits know.
-    keeping: Option<SpawnHandle>,
+    /// The task that keeps what the permits know.
+    keeping: Option<Keeping>,
     /// The timer after which successes of secrets are written.
     seeing: Option<SpawnHandle>,
     _lifeline: Lifeline,
@@ -194,7 +194,7 @@ impl Actor for ProviderActor {
         self.write_seen(ctx);
         let ticker = Ticker::new(&self.deps, self.started_at);
         self.ticking = ticker.map(|ticker| ctx.spawn(ticker.run().into_actor(self)));
-        self.keeping = Some(ctx.spawn(Keeper::new(&self.deps).run().into_actor(self)));
+        self.keeping = Some(Keeper::new(&self.deps).start());
     }
 }
 
@@ -272,11 +272,9 @@ impl Handler<Flush> for ProviderActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
-        // A tick that is cut off is stored or stays due; what permits know is written at the end. The actor lives
-        // as long as one of its futures.
-        for future in self.ticking.take().into_iter().chain(self.keeping.take()) {
-            ctx.cancel_future(future);
-        }
+        // A tick that is cut off is stored or stays due; what permits know is written at the end.
+        self.ticking.take().map(|ticking| ctx.cancel_future(ticking));
+        self.keeping = None;
         let counted = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index));
         let lines = counted.chain(self.seen()).collect();
         write(self.deps.log.clone(), lines)
