@@ -24,7 +24,7 @@ use self::run::{AttemptedV1, NewRunV1, RoutedV1, RunIdV1, action_code, action_of
 use self::secrets::SecretNewsV1;
 pub(crate) use self::secrets::SecretTimesV1;
 use self::switch::SwitchV1;
-use super::record::{Controlled, Created, Duplicate, Record, Sealed, Switched};
+use super::record::{Controlled, Created, Duplicate, Polled, Record, Sealed, Switched};
 use crate::event::{Body, EventContent, EventId, Position, StoredEvent, Timestamp, TriggerId};
 
 /// Bytes that are not what was written.
@@ -76,6 +76,7 @@ const EVENT_TICK: u8 = 12;
 const CRON: u8 = 13;
 const SECRET: u8 = 14;
 const PERMITS: u8 = 16;
+const POLLED: u8 = 15;
 
 /// Events carry their id at a fixed place, where the committer sets it: tag, version, id, length of
 /// the fields, fields, body.
@@ -112,6 +113,7 @@ pub(crate) fn topic_of_tag(record: &[u8]) -> Option<&'static str> {
         SEALED | SECRET => Some("secrets"),
         CRON => Some("cron"),
         PERMITS => Some("permits"),
+        POLLED => Some("poll"),
         _ => None,
     }
 }
@@ -172,6 +174,7 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
         Record::Cron(it) => encode(CRON, &CronV1::of(it)),
         Record::Permits(it) => encode(PERMITS, &PermitsV1::of(it)),
         Record::Secret(it) => encode(SECRET, &SecretNewsV1::of(it)),
+        Record::Polled(it) => encode(POLLED, &(micros(it.at), it.trigger_id.as_str(), it.cursor.as_str())),
     }
 }
 
@@ -216,6 +219,11 @@ pub fn decode_record(record: &[u8]) -> Result<Record, DecodeError> {
         CRON => Record::Cron(decode::<CronV1>(body)?.into_domain()?),
         PERMITS => Record::Permits(decode::<PermitsV1>(body)?.into_domain()?),
         SECRET => Record::Secret(decode::<SecretNewsV1>(body)?.into_domain()?),
+        POLLED => {
+            let (at, trigger, cursor) = decode::<(i64, &str, &str)>(body)?;
+            let (at, trigger_id) = (timestamp(at)?, name(trigger)?);
+            Record::Polled(Polled { at, trigger_id, cursor: cursor.to_owned() })
+        }
         _ => return Err(DecodeError::UnknownTag(tag)),
     })
 }

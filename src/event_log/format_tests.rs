@@ -14,8 +14,8 @@ use super::codec::{DecodeError, EventHead, decode_record, encode_record, event_h
 use super::frame::{Compressor, FrameBuilder};
 use super::record::{
     Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Duplicate, Missed, NewRun, Next, Permits,
-    Routed, RunAction, Sealed, SecretChange, SecretNews, SecretTimes, Skip, SkipReason, Start, Switch,
-    Switched,
+    Polled, Routed, RunAction, Sealed, SecretChange, SecretNews, SecretTimes, Skip, SkipReason, Start,
+    Switch, Switched,
 };
 use super::*;
 use crate::event::{
@@ -246,8 +246,16 @@ fn records_of_secrets() -> Vec<Record> {
     ]
 }
 
+/// Records of poll triggers.
+fn records_of_polls() -> Vec<Record> {
+    let polled = |cursor: &str| {
+        Record::Polled(Polled { at: at(6), trigger_id: "issues".parse().unwrap(), cursor: cursor.to_owned() })
+    };
+    vec![polled("2027-01-15T08:00:00Z|41"), polled("")]
+}
+
 /// The expected files, and what they say.
-fn expected_files() -> [(&'static str, Vec<Record>); 6] {
+fn expected_files() -> [(&'static str, Vec<Record>); 7] {
     [
         ("records-1.hex", records()),
         ("records-of-schedules-1.hex", records_of_schedules()),
@@ -255,6 +263,7 @@ fn expected_files() -> [(&'static str, Vec<Record>); 6] {
         ("records-of-events-1.hex", records_of_events()),
         ("records-of-permits-1.hex", records_of_permits()),
         ("records-of-secrets-1.hex", records_of_secrets()),
+        ("records-of-polls-1.hex", records_of_polls()),
     ]
 }
 

@@ -45,8 +45,8 @@ pub use self::query::{EventScan, Page};
 pub use self::sled_log::SledLog;
 pub use self::spool::{Spool, SpoolWriter};
 pub use self::state::{
-    AttemptSummary, Counts, DueRun, FunctionState, HISTORY_MAX, PermitsState, Rotation, Routing, Run,
-    RunFilter, SECRETS_KEPT_MAX, ScheduleState, State, Taken, TriggerState,
+    AttemptSummary, Counts, DueRun, FunctionState, HISTORY_MAX, PermitsState, PollCursor, Rotation, Routing,
+    Run, RunFilter, SECRETS_KEPT_MAX, ScheduleState, State, Taken, TriggerState,
 };
 pub use crate::frames::{Appended, Epoch, Error, EventLog, IngestError, MemoryLog, Partition, Seq};
 

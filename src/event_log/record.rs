@@ -51,6 +51,8 @@ pub enum Record {
     Permits(Permits),
     /// When secrets verified, and which replaces which. Topic `secrets`.
     Secret(SecretNews),
+    /// All that a poll brought is stored, and the next one goes on from there. Topic `poll`.
+    Polled(Polled),
 }
 
 /// A delivery whose dedupe key was already claimed.
@@ -275,6 +277,17 @@ pub struct Permits {
     pub provider: ProviderId,
     /// What.
     pub change: PermitsChange,
+}
+
+/// How far a poll trigger has come. The last record of a trigger counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Polled {
+    /// When its provider was asked.
+    pub at: Timestamp,
+    /// The trigger.
+    pub trigger_id: TriggerId,
+    /// Where to go on from, in the connector's own words.
+    pub cursor: String,
 }
 
 /// A secret that hookkeeper keeps. The last record of a name counts; an empty one removes it.

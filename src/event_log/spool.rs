@@ -59,6 +59,17 @@ impl Spool {
         Ok(SpoolWriter { dir: self.dir.clone(), stem, file: Some(file), hash: Sha256::new(), bytes: 0 })
     }
 
+    /// Keeps a whole body. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn keep(&self, body: &[u8]) -> Result<SpooledBody, Error> {
+        let mut writer = self.create()?;
+        writer.write(body)?;
+        writer.finish()
+    }
+
     /// Removes a body that no event will refer to. Blocks; what cannot be removed is left for the next start.
     pub fn discard(&self, body: &SpooledBody) {
         let _ = fs::remove_file(self.dir.join(&body.name));

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::record::{
-    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Missed, NewRun, Next, Permits, Routed,
-    RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
+    Attempted, Audit, Cause, Controlled, Created, Cron, CronChange, Missed, NewRun, Next, Permits, Polled,
+    Routed, RunAction, Sealed, Skip, SkipReason, Start, Switch, Switched,
 };
 use super::*;
 use crate::event::{
@@ -683,6 +683,26 @@ async fn what_is_known_of_rate_limits_outlives_a_restart_until_it_is_over() {
     assert_eq!(bed.log().state().permits(&provider), expected);
     bed.reboot();
     assert_eq!(bed.log().state().permits(&provider), expected);
+}
+
+#[tokio::test]
+async fn a_poll_triggers_cursor_is_that_of_its_last_record() {
+    let mut bed = Bed::sled();
+    let trigger: TriggerId = "issues".parse().unwrap();
+    let polled = |seconds: i64, cursor: &str| {
+        let (trigger_id, cursor) = (trigger.clone(), cursor.to_owned());
+        Record::Polled(Polled { at: at(seconds), trigger_id, cursor })
+    };
+    assert_eq!(bed.log().state().cursor(&trigger), None);
+    bed.append(polled(10, "a")).await;
+    bed.append(polled(20, "b")).await;
+    let expected = Some(PollCursor { cursor: "b".to_owned(), at: at(20) });
+    assert_eq!(bed.log().state().cursor(&trigger), expected);
+    bed.reboot();
+    assert_eq!(bed.log().state().cursor(&trigger), expected);
+    bed.log().rebuild().unwrap();
+    assert_eq!(bed.log().state().cursor(&trigger), expected);
+    assert_eq!(bed.log().read_topic("poll", None, 10).unwrap().items.len(), 2);
 }
 
 #[tokio::test]

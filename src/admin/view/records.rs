@@ -99,6 +99,9 @@ fn record_json(record: &Record) -> Value {
             shown["trigger_id"] = json!(it.trigger_id);
             shown
         }
+        Record::Polled(it) => {
+            json!({"record": "polled", "at": it.at, "trigger_id": it.trigger_id, "cursor": it.cursor})
+        }
         Record::Permits(it) => {
             let mut shown = permits(&it.change);
             shown["at"] = json!(it.at);

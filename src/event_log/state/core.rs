@@ -16,7 +16,7 @@ use super::due::{DueWindow, FreshWindow};
 use super::keys::{self, DueKey};
 use super::overlay::{Batch, Overlay, after_prefix};
 use super::permits::PermitsState;
-use super::rows::{self, FunctionState, Mark, Run, ScheduleState, StateCounts, TriggerState};
+use super::rows::{self, FunctionState, Mark, PollCursor, Run, ScheduleState, StateCounts, TriggerState};
 use super::secrets::{self, SecretStates};
 use super::table::Table;
 use crate::event::{FunctionId, Position, ProviderId, RunId, RunState, TriggerId};
@@ -63,6 +63,7 @@ pub(super) struct Core {
     pub(super) triggers: HashMap<TriggerId, TriggerState>,
     pub(super) schedules: HashMap<TriggerId, ScheduleState>,
     pub(super) permits: HashMap<ProviderId, PermitsState>,
+    pub(super) cursors: HashMap<TriggerId, PollCursor>,
     pub(super) sealed: BTreeMap<String, Bytes>,
     pub(super) secrets: SecretStates,
 }
@@ -90,6 +91,7 @@ impl Core {
             triggers: HashMap::new(),
             schedules: HashMap::new(),
             permits: HashMap::new(),
+            cursors: HashMap::new(),
             sealed: BTreeMap::new(),
             secrets: SecretStates::default(),
         };
@@ -127,6 +129,7 @@ impl Core {
         self.triggers.clear();
         self.schedules.clear();
         self.permits.clear();
+        self.cursors.clear();
         self.sealed.clear();
         self.secrets = SecretStates::default();
         Ok(())
@@ -139,6 +142,7 @@ impl Core {
             keys::all_schedules(),
             keys::all_permits(),
             keys::all_permits_scopes(),
+            keys::all_cursors(),
             keys::all_functions(),
             keys::all_sealed(),
         ];
@@ -173,6 +177,11 @@ impl Core {
                 let cool_down = rows::decode_cool_down(&value).map_err(row_error)?;
                 if let Some(provider) = keys::provider_of_scope(name).and_then(|id| id.parse().ok()) {
                     self.load_cool_down(provider, cool_down);
+                }
+            } else if key.starts_with(&keys::all_cursors()) {
+                let cursor = rows::decode_cursor(&value).map_err(row_error)?;
+                if let Ok(id) = name.parse() {
+                    self.cursors.insert(id, cursor);
                 }
             } else if let Ok(id) = name.parse() {
                 self.function_states.insert(id, rows::decode_function(&value).map_err(row_error)?);

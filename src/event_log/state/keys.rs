@@ -23,6 +23,7 @@ const PERMITS_SCOPE: u8 = b'q';
 pub(super) const SECRET_TIMES: u8 = b'i';
 /// A secret that is being replaced.
 pub(super) const ROTATION: u8 = b'o';
+const CURSOR: u8 = b'c';
 
 fn with_zero(tag: u8, name: &str, more: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + name.len() + more);
@@ -226,7 +227,11 @@ pub(super) fn schedule_key(id: &TriggerId) -> Vec<u8> {
     tagged(SCHEDULE, id.as_str().as_bytes())
 }
 
-/// Prefixes of what is kept in memory as a whole: triggers, their schedules, functions, sealed secrets.
+pub(super) fn cursor_key(id: &TriggerId) -> Vec<u8> {
+    tagged(CURSOR, id.as_str().as_bytes())
+}
+
+/// Prefixes of what is kept in memory as a whole: triggers, their schedules and cursors, functions, sealed secrets.
 pub(super) fn all_triggers() -> Vec<u8> {
     vec![TRIGGER]
 }
@@ -256,6 +261,10 @@ pub(super) fn all_permits_scopes() -> Vec<u8> {
 
 pub(super) fn all_schedules() -> Vec<u8> {
     vec![SCHEDULE]
+}
+
+pub(super) fn all_cursors() -> Vec<u8> {
+    vec![CURSOR]
 }
 
 pub(super) fn all_functions() -> Vec<u8> {

@@ -28,7 +28,9 @@ use tokio::sync::{Notify, watch};
 pub use self::core::{DueRun, Taken};
 pub(crate) use self::follow::Follower;
 pub use self::permits::PermitsState;
-pub use self::rows::{AttemptSummary, FunctionState, HISTORY_MAX, Run, ScheduleState, TriggerState};
+pub use self::rows::{
+    AttemptSummary, FunctionState, HISTORY_MAX, PollCursor, Run, ScheduleState, TriggerState,
+};
 pub use self::secrets::{Rotation, SECRETS_KEPT_MAX};
 
 use self::core::Core;
@@ -268,6 +270,11 @@ impl State {
     /// Returns what is known of a provider's rate limits.
     pub fn permits(&self, id: &ProviderId) -> PermitsState {
         self.0.core.lock().permits.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Returns how far a poll trigger has come; nothing where it has no cursor yet.
+    pub fn cursor(&self, id: &TriggerId) -> Option<PollCursor> {
+        self.0.core.lock().cursors.get(id).cloned()
     }
 
     /// Returns a function's state.

@@ -208,6 +208,15 @@ pub struct ScheduleState {
     pub missed: u64,
 }
 
+/// How far a poll trigger has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollCursor {
+    /// Where to go on from, in the connector's own words.
+    pub cursor: String,
+    /// When the poll was made that brought it.
+    pub at: Timestamp,
+}
+
 /// State of a function that operators or its breaker change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FunctionState {
@@ -245,6 +254,15 @@ pub(super) fn encode_cool_down(it: &CoolDown) -> Vec<u8> {
 
 pub(super) fn decode_cool_down(value: &[u8]) -> Result<CoolDown, DecodeError> {
     decode::<CoolDownV1<'_>>(value)?.into_domain()
+}
+
+pub(super) fn encode_cursor(it: &PollCursor) -> Vec<u8> {
+    postcard::to_stdvec(&(it.cursor.as_str(), micros(it.at))).expect("rows serialize")
+}
+
+pub(super) fn decode_cursor(value: &[u8]) -> Result<PollCursor, DecodeError> {
+    let (cursor, at) = decode::<(&str, i64)>(value)?;
+    Ok(PollCursor { cursor: cursor.to_owned(), at: timestamp(at)? })
 }
 
 pub(super) fn encode_function(it: &FunctionState) -> Vec<u8> {

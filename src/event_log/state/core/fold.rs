@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::decided::Decided;
 use super::super::keys::{self, DueKey};
-use super::super::rows::{self, AttemptSummary, Run};
+use super::super::rows::{self, AttemptSummary, PollCursor, Run};
 use super::{Core, Function, Known, due_key, fresh_key, state_index};
 use crate::event::{FunctionId, Position, RunState, Timestamp, TriggerId};
 use crate::event_log::codec::{self, DecodeError};
@@ -95,6 +95,12 @@ impl Core {
             Record::Permits(permits) => {
                 self.index_topic("permits", position);
                 self.permitted(permits);
+            }
+            Record::Polled(it) => {
+                self.index_topic("poll", position);
+                let cursor = PollCursor { cursor: it.cursor, at: it.at };
+                self.rows.put(keys::cursor_key(&it.trigger_id), rows::encode_cursor(&cursor));
+                self.cursors.insert(it.trigger_id, cursor);
             }
         }
         Ok(())
