@@ -5,6 +5,7 @@
 //! cargo bench --bench ladder -- --seconds 4 --rounds 1 --connections 32
 //! cargo bench --bench ladder -- --only functions
 //! cargo bench --bench ladder -- --floors         what else is measured: see `floors`
+//! cargo bench --bench ladder -- --flood          one provider beside another's flood: see `flood`
 //! ```
 //!
 //! Rungs: `verify` reads and verifies, stores nothing; `plain` is hookkeeper on a plain file with one
@@ -20,6 +21,8 @@
     reason = "a benchmark"
 )]
 
+#[path = "ladder/flood.rs"]
+mod flood;
 #[path = "ladder/floors.rs"]
 mod floors;
 #[path = "ladder/plain_log.rs"]
@@ -72,6 +75,9 @@ fn main() {
     if args.iter().any(|arg| arg == "--floors") {
         let examples = args.iter().position(|arg| arg == "--examples").and_then(|at| args.get(at + 1));
         return floors::measure(&function, &received, number("--events", 1_000_000), examples);
+    }
+    if args.iter().any(|arg| arg == "--flood") {
+        return flood::measure(&function, seconds, rounds, number("--rate", 0));
     }
     let mut all = vec![Vec::new(); RUNGS.len()];
     let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1));

@@ -39,6 +39,13 @@ impl Clock {
         self.now().as_millisecond()
     }
 
+    /// Returns the time in a while, in the precision of [`now`](Self::now): a finer one would never quite come.
+    pub fn after(&self, pause: Duration) -> Timestamp {
+        let now = self.now();
+        let then = now.checked_add(pause).unwrap_or(now);
+        Timestamp::from_microsecond(then.as_microsecond()).expect("it is in jiff's range, less a fraction")
+    }
+
     /// Moves a fixed clock; the system's clock stays as it is.
     pub fn set(&self, now: Timestamp) {
         if let Some(fixed) = &self.0 {
@@ -79,6 +86,14 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_time_in_a_while_comes_exactly() {
+        let clock = Clock::fixed(Timestamp::from_second(100).unwrap());
+        let at = clock.after(Duration::from_nanos(1_500));
+        clock.set(at);
+        assert_eq!(clock.now(), at);
+    }
 
     #[tokio::test]
     async fn a_fixed_clock_wakes_who_waits_for_where_it_is_set() {

@@ -13,7 +13,9 @@ use hookkeeper::config::{
     Backoff, Concurrency, Config, Dedupe, Format, Function, Handler, Log, Retry, SecretRef, Server, Trigger,
     TriggerKind,
 };
-use hookkeeper::connector::{Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier};
+use hookkeeper::connector::{
+    ConnectorRegistry, Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier,
+};
 use hookkeeper::event_log::EventLog;
 use hookkeeper::secrets::Secret;
 
@@ -43,7 +45,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
         server,
         log: Log { path: dir.join("data") },
         outbound: Default::default(),
-        triggers: vec![trigger()],
+        triggers: vec![trigger("github"), trigger("linear")],
         functions: function
             .map(|url| Function {
                 id: "receiver".parse().unwrap(),
@@ -64,7 +66,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
     };
     run(ServeOptions {
         config,
-        catalog: ProviderCatalog::built_in(),
+        registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
         clock: Clock::system(),
         store,
         started: Box::new(|started| println!("{} {}", started.listen, started.admin)),
@@ -72,12 +74,12 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
     .unwrap();
 }
 
-fn trigger() -> Trigger {
+fn trigger(provider: &str) -> Trigger {
     Trigger {
-        id: "github".parse().unwrap(),
-        provider: "github".parse().unwrap(),
+        id: provider.parse().unwrap(),
+        provider: provider.parse().unwrap(),
         kind: TriggerKind::Webhook,
-        path: "/hooks/github".to_owned(),
+        path: format!("/hooks/{provider}"),
         secrets: [("signing_secret".to_owned(), vec![SecretRef::Literal(SECRET.to_owned())])].into(),
         tolerance: None,
         dedupe_window: Trigger::DEDUPE_WINDOW,

@@ -15,6 +15,7 @@ mod secrets;
 mod server;
 mod view;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -35,9 +36,9 @@ use crate::catalog::ProviderCatalog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connector::{FetchedKey, RawInbound, Verifier};
-use crate::event::{Fingerprint, Timestamp, TriggerId};
+use crate::event::{Fingerprint, ProviderId, Timestamp, TriggerId};
 use crate::event_log::{Ingested, Log};
-use crate::provider::Change;
+use crate::provider::{Activation, Change, Failure, PollStatus};
 use crate::quarantine::{Quarantine, ReleaseError};
 use crate::replay::Replayer;
 use crate::secrets::{Secret, Vault};
@@ -50,6 +51,9 @@ pub const AUDIT_ADMIN: &str = "audit.admin";
 pub trait Runtime: Send + Sync {
     /// Returns the state of every trigger.
     fn triggers(&self) -> Vec<TriggerStatus>;
+
+    /// Returns the state of every provider that a trigger uses.
+    fn providers(&self) -> Vec<ProviderStatus>;
 
     /// Changes a trigger; returns when the change is on the device and in force.
     ///
@@ -85,8 +89,12 @@ pub trait Runtime: Send + Sync {
 pub struct TriggerStatus {
     /// Its id.
     pub id: TriggerId,
-    /// Why it could not be activated, if so.
-    pub failed: Option<String>,
+    /// What becomes of its deliveries.
+    pub activation: Activation,
+    /// Why its last activation failed, if so.
+    pub failure: Option<Failure>,
+    /// How its polls go, if it is a poll trigger.
+    pub polling: PollStatus,
     /// Deliveries stored since the start.
     pub accepted: u64,
     /// Duplicates met since the start.
@@ -96,6 +104,19 @@ pub struct TriggerStatus {
     /// When the last delivery was stored.
     pub last_accepted_at: Option<Timestamp>,
     /// How often its provider's actor was rebuilt.
+    pub rebuilds: u64,
+}
+
+/// A provider as its actor publishes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderStatus {
+    /// Its id.
+    pub id: ProviderId,
+    /// How many of its triggers are in which state.
+    pub triggers: BTreeMap<&'static str, usize>,
+    /// What its connector counts.
+    pub metrics: BTreeMap<&'static str, u64>,
+    /// How often its actor was rebuilt.
     pub rebuilds: u64,
 }
 

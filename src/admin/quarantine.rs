@@ -80,6 +80,7 @@ fn not_released(error: ReleaseError) -> Problem {
         ReleaseError::Handshake => "handshake",
         ReleaseError::NoKeys(_) => return Problem::new(503, "key_unavailable", error.to_string()),
         ReleaseError::Panicked => return Problem::new(500, "connector_panicked", error.to_string()),
+        ReleaseError::Failed(_) => return Problem::new(500, "connector_failed", error.to_string()),
         ReleaseError::Log(error) => return Problem::new(503, "log_not_ready", error.to_string()),
     };
     Problem::conflict(code, error.to_string())

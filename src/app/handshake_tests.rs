@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::*;
+use crate::catalog::ProviderCatalog;
 use crate::config::{self, Dedupe, SecretRef, Trigger, TriggerKind};
 use crate::event::Timestamp;
 
@@ -144,7 +145,7 @@ impl Vector {
                 functions: Vec::new(),
                 providers: Vec::new(),
             },
-            catalog: ProviderCatalog::built_in(),
+            registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
             clock: Clock::fixed(self.at()),
             store: None,
             started: Box::new(|_| ()),

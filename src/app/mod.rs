@@ -5,10 +5,10 @@
 
 mod functions;
 mod keeper;
+mod providers;
 mod rekey;
 mod runtime;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,17 +24,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
-use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::clock::Clock;
-use crate::config::{Config, Trigger};
-use crate::connector::{Credentials, Reply};
-use crate::event::ProviderId;
+use crate::config::Config;
+use crate::connector::ConnectorRegistry;
 use crate::event_log::{Condition, EventLog, Log, Options};
-use crate::flow::TokenBucket;
 use crate::front_door::{self, Door};
-use crate::outbound;
-use crate::permits::RateLimiterFactory;
-use crate::provider::{Activation, Deps, Fixed, ProviderHandle, Providers};
+use crate::provider::{ProviderHandle, Providers};
 use crate::quarantine::{self, Quarantine};
 use crate::replay::Replayer;
 use crate::router::Router;
@@ -53,8 +48,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
 /// How long the log may take to close, whatever the doors and functions left of the stop timeout.
 const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a provider waits for an answer where its entry does not say.
-const ACK_DEADLINE: Duration = Duration::from_secs(10);
+/// Part of the stop timeout that connectors may take to end: most is for what functions have in flight.
+const CONNECTORS_SHARE: f64 = 0.25;
 /// Where the running server writes its addresses, within the data folder.
 pub const RUNTIME_FILE: &str = "server.json";
 
@@ -62,8 +57,8 @@ pub const RUNTIME_FILE: &str = "server.json";
 pub struct ServeOptions {
     /// The configuration.
     pub config: Config,
-    /// The catalogue, the user's own entries included.
-    pub catalog: ProviderCatalog,
+    /// The catalogue, the user's own entries included, and the connectors that are code.
+    pub registry: ConnectorRegistry,
     /// The time.
     pub clock: Clock,
     /// The log of frames; nothing means sled in the data folder.
@@ -113,7 +108,7 @@ struct Running {
     log: Log,
     quarantine: Quarantine,
     providers: Arc<Providers>,
-    provider_arbiter: Arbiter,
+    provider_arbiters: Vec<Arbiter>,
     router: Router,
     functions: Functions,
     door: ServerHandle,
@@ -130,9 +125,10 @@ impl Running {
         let log = Log::open(Options { store: options.store.clone(), ..Options::new(data) })?;
         let vault = Arc::new(Vault::new(data).with_dir(config.secrets.dir.clone()));
         keeper::keep_fingerprint_key(&log, &vault, &clock).await;
-        let provider_arbiter = Arbiter::new();
         let news = Arc::new(Notify::new());
-        let providers = providers(options, &log, &clock, &vault, &news, &provider_arbiter)?;
+        let mut provider_arbiters = Vec::new();
+        let stores = providers::Stores { log: &log, vault: &vault, secret_news: &news };
+        let providers = providers::start(options, &stores, &clock, &mut provider_arbiters).await?;
 
         let parts = Parts {
             functions: &config.functions,
@@ -184,7 +180,7 @@ impl Running {
             log,
             quarantine,
             providers,
-            provider_arbiter,
+            provider_arbiters,
             router,
             functions,
             door,
@@ -200,7 +196,9 @@ impl Running {
         let _ = std::fs::remove_file(&self.runtime_file);
         self.keeper.abort();
         self.door.stop(true).await;
-        futures_util::future::join_all(self.providers.iter().map(ProviderHandle::stop)).await;
+        let limit = timeout.mul_f64(CONNECTORS_SHARE);
+        let stops = self.providers.iter().map(|provider| provider.stop(limit));
+        futures_util::future::join_all(stops).await;
         // What is not routed yet is routed after the next start.
         let _ = web::block(move || self.router.stop()).await;
         let cut_off = self.functions.stop(deadline.saturating_duration_since(Instant::now())).await;
@@ -214,87 +212,11 @@ impl Running {
         futures_util::future::join_all(self.providers.iter().map(ProviderHandle::close_permits)).await;
         let _ = web::block(move || self.quarantine.stop()).await;
         self.log.close(deadline.max(Instant::now() + LOG_CLOSE_TIMEOUT)).await;
-        self.provider_arbiter.stop();
+        for arbiter in self.provider_arbiters {
+            arbiter.stop();
+        }
         Ok(())
     }
-}
-
-/// Starts the actor of every provider that a trigger uses.
-fn providers(
-    options: &ServeOptions,
-    log: &Log,
-    clock: &Clock,
-    vault: &Arc<Vault>,
-    secret_news: &Arc<Notify>,
-    arbiter: &Arbiter,
-) -> anyhow::Result<Arc<Providers>> {
-    let config = &options.config;
-    let outbound = Arc::new(outbound::Client::new(&config.outbound)?);
-    let permits = RateLimiterFactory::new(clock.clone());
-    let mut by_provider: BTreeMap<&ProviderId, Vec<&Trigger>> = BTreeMap::new();
-    for trigger in &config.triggers {
-        by_provider.entry(&trigger.provider).or_default().push(trigger);
-    }
-    let mut handles = Vec::new();
-    for (id, triggers) in by_provider {
-        let entry = options.catalog.get(id.as_str());
-        let entry = entry.with_context(|| format!("provider {id} is not in the catalogue"))?;
-        let with_fixed = |trigger: &Trigger| {
-            (Arc::new(trigger.clone()), Arc::new(fixed(config.server.body_limit, trigger, entry)))
-        };
-        let deps = Deps {
-            log: log.clone(),
-            clock: clock.clone(),
-            entry: entry.clone(),
-            vault: vault.clone(),
-            outbound: outbound.clone(),
-            permits: permits.clone(),
-            public_url: config.server.public_url.clone(),
-            secret_news: secret_news.clone(),
-            triggers: triggers.into_iter().map(with_fixed).collect(),
-        };
-        let handle = ProviderHandle::start(deps, &arbiter.handle());
-        // A mistake in the configuration is told now, not to the provider with every delivery.
-        for trigger in handle.triggers() {
-            if let Activation::Failed(reason) = &trigger.activation {
-                anyhow::bail!("trigger {}: {reason}", trigger.trigger_id);
-            }
-        }
-        handles.push(handle);
-    }
-    Ok(Arc::new(Providers::new(handles)))
-}
-
-fn fixed(body_limit: u64, trigger: &Trigger, entry: &Arc<ProviderEntry>) -> Fixed {
-    let mut methods = vec!["POST".to_owned()];
-    methods.extend(entry.handshakes.iter().flat_map(|handshake| handshake.methods.iter().cloned()));
-    methods.sort();
-    methods.dedup();
-    Fixed {
-        path: trigger.path.clone(),
-        methods,
-        dedupe_window: trigger.dedupe_window,
-        ack: ack(entry),
-        body_limit: entry.body_limit_bytes.unwrap_or(u64::MAX).min(body_limit),
-        ack_deadline: entry.ack.within_s.map_or(ACK_DEADLINE, Duration::from_secs),
-        bucket: trigger.rate_limit.map(|limit| TokenBucket::new(limit.per_second, limit.burst)),
-        // An entry that does not compile is told when its trigger is activated.
-        credentials: Credentials::of(entry, &trigger.settings).unwrap_or_default(),
-        schema: entry.event.schema.clone(),
-        last_good: Default::default(),
-        gate: Default::default(),
-        counters: Default::default(),
-    }
-}
-
-/// Returns what the provider wants to hear, where that is not 200 without a body.
-fn ack(entry: &ProviderEntry) -> Option<Reply> {
-    let ack = &entry.ack;
-    if ack.status == 200 && ack.body.is_empty() {
-        return None;
-    }
-    let content_type = ack.content_type.iter().map(|value| ("content-type".to_owned(), value.clone()));
-    Some(Reply { status: ack.status, headers: content_type.collect(), body: ack.body.clone().into() })
 }
 
 fn subscriptions(config: &Config) -> anyhow::Result<Subscriptions> {
@@ -348,7 +270,7 @@ fn admin_server(
     let state = AdminState::new(admin::Parts {
         log: parts.log.clone(),
         clock: parts.clock.clone(),
-        catalog: options.catalog.clone(),
+        catalog: options.registry.catalog().clone(),
         config: Arc::new(options.config.clone()),
         runtime,
         vault: parts.vault.clone(),
@@ -382,6 +304,8 @@ fn write_runtime_file(path: &Path, started: Started) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
+#[cfg(test)]
+mod connector_tests;
 #[cfg(test)]
 #[path = "handshake_tests.rs"]
 mod tests;

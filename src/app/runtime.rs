@@ -1,17 +1,18 @@
 //! What the admin API asks of the running server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 
-use crate::admin::{Runtime, TriggerStatus};
+use crate::admin::{ProviderStatus, Runtime, TriggerStatus};
 use crate::connector::{FetchedKey, RawInbound, Verifier};
 use crate::event::{Fingerprint, Timestamp, TriggerId};
 use crate::event_log::Ingested;
 use crate::front_door::Door;
-use crate::provider::{Activation, Change, ProviderHandle, Providers, TriggerSnapshot};
+use crate::provider::{Change, ProviderHandle, Providers, TriggerSnapshot};
 use crate::quarantine::ReleaseError;
 
 /// The provider actors and the front door, as the admin API sees them.
@@ -27,6 +28,18 @@ impl Runtime for ProviderRuntime {
         let of_provider =
             |handle| ProviderHandle::triggers(handle).map(move |trigger| status(handle, &trigger));
         self.providers.iter().flat_map(of_provider).collect()
+    }
+
+    fn providers(&self) -> Vec<ProviderStatus> {
+        let status = |provider: &ProviderHandle| {
+            let mut triggers = BTreeMap::new();
+            for trigger in provider.triggers() {
+                *triggers.entry(trigger.activation().as_str()).or_default() += 1;
+            }
+            let (id, metrics) = (provider.id().clone(), provider.metrics().counts());
+            ProviderStatus { id, triggers, metrics, rebuilds: provider.rebuilds() }
+        };
+        self.providers.iter().map(status).collect()
     }
 
     async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()> {
@@ -63,10 +76,9 @@ fn status(provider: &ProviderHandle, trigger: &TriggerSnapshot) -> TriggerStatus
     let counters = &trigger.fixed.counters;
     TriggerStatus {
         id: trigger.trigger_id.clone(),
-        failed: match &trigger.activation {
-            Activation::Failed(reason) => Some(reason.clone()),
-            Activation::Active | Activation::Paused => None,
-        },
+        activation: trigger.activation(),
+        failure: trigger.failure.clone(),
+        polling: trigger.fixed.polling(),
         accepted: counters.accepted.load(Ordering::Relaxed),
         duplicates: counters.duplicates.load(Ordering::Relaxed),
         rejected: counters.rejected.load(Ordering::Relaxed),

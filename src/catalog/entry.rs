@@ -81,6 +81,39 @@ pub struct ProviderEntry {
     /// Deliveries as the provider sends them, for `send` and tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
+    /// Whether a connector written in code serves the provider, in place of the interpreter of this entry.
+    #[serde(skip)]
+    pub is_coded: bool,
+}
+
+impl ProviderEntry {
+    /// Returns the entry of a provider that only a connector in code knows.
+    pub fn of_code(id: ProviderId) -> Self {
+        Self {
+            name: id.to_string(),
+            id,
+            family: Family::None,
+            variant_of: None,
+            confidence: Confidence::Own,
+            docs: String::new(),
+            source: "its connector's own code".to_owned(),
+            read_on: String::new(),
+            signature: None,
+            event: Event::default(),
+            ack: Ack::default(),
+            handshakes: Vec::new(),
+            secrets: Vec::new(),
+            settings: Vec::new(),
+            kinds: webhook_only(),
+            outbound: Vec::new(),
+            credentials: Vec::new(),
+            body_limit_bytes: None,
+            dedupe_window_s: three_days(),
+            gotchas: Vec::new(),
+            samples: Vec::new(),
+            is_coded: true,
+        }
+    }
 }
 
 fn webhook_only() -> Vec<TriggerKind> {

@@ -59,6 +59,8 @@ pub struct SecretRequirement {
 pub enum RuntimeKind {
     /// The interpreter of catalogue data.
     Builtin,
+    /// A connector in code that was registered.
+    Registered,
 }
 
 impl ProviderMetadata {
@@ -83,7 +85,7 @@ impl ProviderMetadata {
             tolerance_s: signature.and_then(|text| text.tolerance_s),
             handshakes: entry.handshakes.iter().map(|handshake| handshake.name.clone()).collect(),
             confidence: entry.confidence,
-            runtime: RuntimeKind::Builtin,
+            runtime: if entry.is_coded { RuntimeKind::Registered } else { RuntimeKind::Builtin },
             docs: entry.docs.clone(),
             source: entry.source.clone(),
             read_on: entry.read_on.clone(),

@@ -59,6 +59,13 @@ impl ProviderCatalog {
         self.entries.get(id)
     }
 
+    /// Returns the list with an entry added, or put in another's place.
+    pub(crate) fn with(&self, entry: ProviderEntry) -> Self {
+        let mut entries = BTreeMap::clone(&self.entries);
+        entries.insert(entry.id.to_string(), Arc::new(entry));
+        Self { entries: Arc::new(entries) }
+    }
+
     /// Returns every entry, in the order of ids.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<ProviderEntry>> {
         self.entries.values()

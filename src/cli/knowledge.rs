@@ -38,6 +38,9 @@ impl Knowledge for BuiltIn {
         settings: &BTreeMap<String, String>,
     ) -> Result<ProviderFacts, String> {
         let entry = self.entry(&facts)?;
+        if entry.is_coded {
+            return Ok(facts);
+        }
         let scheme = SchemeFacts::of(&entry, settings).map_err(|error| one_line(&error))?;
         Ok(of_scheme(facts, &entry, scheme))
     }
@@ -127,12 +130,15 @@ fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
         secrets: secrets.collect(),
         settings: settings.collect(),
         timestamped: signature.is_some_and(|signature| signature.tolerance_s.is_some()),
+        is_coded: entry.is_coded,
         is_unconfirmed: entry.confidence.is_unconfirmed(),
         cannot_sign_as: cannot_sign_as(entry),
         retries_for: Some(Duration::from_secs(entry.dedupe_window_s)),
         ..ProviderFacts::default()
     };
     match SchemeFacts::of_any(entry) {
+        // What proves its deliveries is its connector's own affair.
+        Ok(_) if entry.is_coded => facts,
         Ok(scheme) => of_scheme(facts, entry, scheme),
         Err(_) => facts,
     }

@@ -37,6 +37,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::connector::ConnectorRegistry;
 use crate::function::exec_guard;
 
 /// A durable webhook runtime: every delivery is verified, stored before it is acknowledged, and handed to
@@ -163,6 +164,35 @@ struct Usage(String);
 #[error("exit code {0}")]
 struct Told(u8);
 
+/// As [`main`], with connectors in code: a program of one's own that is hookkeeper and more.
+///
+/// `register` is called whenever a catalogue has been read; what it registers can be used in configurations
+/// like any provider, and is served, checked and listed.
+///
+/// # Examples
+///
+/// ```no_run
+/// use hookkeeper::catalog::ProviderCatalog;
+/// use hookkeeper::connector::CatalogConnector;
+///
+/// fn main() -> std::process::ExitCode {
+///     hookkeeper::cli::main_with(|registry| {
+///         let github = ProviderCatalog::built_in().get("github").unwrap().clone();
+///         // A connector of your own stands here.
+///         registry.register(move || Box::new(CatalogConnector::new(github.clone())));
+///     })
+/// }
+/// ```
+///
+/// # Panics
+///
+/// If it is called twice.
+pub fn main_with(register: impl Fn(&mut ConnectorRegistry) + Send + Sync + 'static) -> ExitCode {
+    let is_first = settings::REGISTER.set(Box::new(register)).is_ok();
+    assert!(is_first, "a program has one command line");
+    main()
+}
+
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
@@ -188,7 +218,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Quarantine(command) => block_on(command.run()),
         Command::Replay(command) => block_on(command.run()),
         Command::Why(command) => block_on(command.run()),
-        Command::Providers(command) => command.run(),
+        Command::Providers(command) => block_on(command.run()),
         Command::Triggers(command) => block_on(command.run()),
         Command::Functions(command) => block_on(command.run()),
         Command::Secrets(command) => block_on(command.run()),

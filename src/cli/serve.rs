@@ -10,7 +10,7 @@ use super::render::{BOLD, DIM, note};
 use super::{ConfigFile, settings};
 use crate::app::{self, ServeOptions, Started};
 use crate::clock::Clock;
-use crate::config::{Config, QUICK_START_SECRET, Scope};
+use crate::config::{Config, QUICK_START_SECRET, Scope, format_duration};
 use crate::secrets::{generate, write_private};
 
 /// Environment variable that says what is logged.
@@ -52,12 +52,12 @@ impl Serve {
             let config = settings::load_source(&source, true, Scope::Text)?.config;
             make_quick_start_secret(&config.log.path)?;
         }
-        let settings = settings::load_source(&source, is_quick_start, Scope::Full)?;
+        let settings = settings::load_source(&source, is_quick_start, Scope::Serve)?;
         settings::warn(&settings.warnings);
         let banner = banner(&settings.config, is_quick_start);
         app::run(ServeOptions {
             config: settings.config,
-            catalog: settings.catalog,
+            registry: settings.registry,
             clock: Clock::system(),
             store: None,
             started: Box::new(move |started| note(banner(started))),
@@ -91,8 +91,15 @@ fn make_quick_start_secret(data: &Path) -> anyhow::Result<()> {
 /// Returns what to say once the doors are open.
 fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> String + use<> {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-    let (timed, called): (Vec<_>, Vec<_>) =
-        config.triggers.iter().partition(|trigger| trigger.cron().is_some());
+    let (called, timed): (Vec<_>, Vec<_>) =
+        config.triggers.iter().partition(|trigger| !trigger.path.is_empty());
+    let polls: Vec<String> = timed
+        .iter()
+        .filter_map(|trigger| {
+            let every = format_duration(trigger.poll()?.every);
+            Some(format!("{} every {every} (trigger {})", trigger.provider, trigger.id))
+        })
+        .collect();
     let paths: Vec<String> = called.iter().map(|trigger| trigger.path.clone()).collect();
     let schedules: Vec<String> = timed
         .iter()
@@ -115,7 +122,10 @@ fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> Str
         for schedule in &schedules {
             lines.push(format!("  ticks       {schedule}"));
         }
-        if paths.is_empty() && schedules.is_empty() {
+        for poll in &polls {
+            lines.push(format!("  polls       {poll}"));
+        }
+        if paths.is_empty() && schedules.is_empty() && polls.is_empty() {
             lines.push(format!("  deliveries  {scheme}://{} (no trigger is configured)", started.listen));
         }
         lines.push(format!("  admin API   http://{}/api/v1", started.admin));

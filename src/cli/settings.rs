@@ -2,20 +2,30 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::knowledge::BuiltIn;
 use super::render::{self, BOLD, CYAN, RED, YELLOW, note};
 use super::{ConfigFile, Told, Usage};
 use crate::catalog::ProviderCatalog;
 use crate::config::{self, Config, Problem, Scope, Source, Warning};
+use crate::connector::ConnectorRegistry;
 
 /// The file that is looked for where none is named.
 pub(super) const DEFAULT_FILE: &str = "hookkeeper.toml";
+
+/// Registers the connectors of the program that the command line is part of.
+pub(super) type Register = Box<dyn Fn(&mut ConnectorRegistry) + Send + Sync>;
+
+/// Set once, before the arguments are read; none for hookkeeper's own program.
+pub(super) static REGISTER: OnceLock<Register> = OnceLock::new();
 
 /// A configuration, and the catalogue with the user's own providers.
 pub(super) struct Settings {
     pub(super) config: Config,
     pub(super) catalog: ProviderCatalog,
+    /// Builds the connectors of the catalogue's providers.
+    pub(super) registry: ConnectorRegistry,
     pub(super) warnings: Vec<Warning>,
     /// There is no file: the built-in quick start is meant.
     pub(super) is_quick_start: bool,
@@ -60,10 +70,12 @@ pub(super) fn load(file: &ConfigFile, scope: Scope) -> anyhow::Result<Settings> 
 
 /// Loads a configuration whose text has been found.
 pub(super) fn load_source(source: &Source, is_quick_start: bool, scope: Scope) -> anyhow::Result<Settings> {
-    match config::load(source, &BuiltIn(ProviderCatalog::built_in()), scope) {
+    let known = registry(ProviderCatalog::built_in());
+    match config::load(source, &BuiltIn(known.catalog().clone()), scope) {
         Ok((config, warnings)) => {
-            let catalog = ProviderCatalog::with_user_entries(&config.providers)?;
-            Ok(Settings { config, catalog, warnings, is_quick_start })
+            let registry = registry(ProviderCatalog::with_user_entries(&config.providers)?);
+            let catalog = registry.catalog().clone();
+            Ok(Settings { config, catalog, registry, warnings, is_quick_start })
         }
         Err(problems) => {
             problems.iter().for_each(|problem| print(problem, "error"));
@@ -73,6 +85,15 @@ pub(super) fn load_source(source: &Source, is_quick_start: bool, scope: Scope) -
             Err(Told(2).into())
         }
     }
+}
+
+/// Returns the registry over a catalogue, with all connectors of this program.
+fn registry(catalog: ProviderCatalog) -> ConnectorRegistry {
+    let mut registry = ConnectorRegistry::new(catalog);
+    if let Some(register) = REGISTER.get() {
+        register(&mut registry);
+    }
+    registry
 }
 
 /// Tells the warnings of a configuration.

@@ -59,15 +59,16 @@ async fn list(all: All) -> anyhow::Result<()> {
             count(trigger, "duplicates"),
             count(trigger, "rejected"),
             last(trigger).into(),
-            time(trigger, "/cron/next_tick").into(),
+            next(trigger).into(),
         ]
     };
     all.print("triggers", table, row, "no trigger is configured").await
 }
 
-/// Returns what sets a trigger off: its path, or its schedule.
+/// Returns what sets a trigger off: its path, its schedule, or how often its provider is asked.
 fn when(trigger: &Value) -> String {
     match text(trigger, "/path") {
+        "" if !trigger["poll"].is_null() => format!("every {}", text(trigger, "/poll/every")),
         "" => format!("{} {}", text(trigger, "/cron/schedule"), text(trigger, "/cron/timezone")),
         path => path.to_owned(),
     }
@@ -81,6 +82,15 @@ fn last(trigger: &Value) -> String {
     }
 }
 
+/// Returns when it ticks, is polled, or is to be activated next.
+fn next(trigger: &Value) -> String {
+    ["/next_attempt_at", "/cron/next_tick", "/poll/next_at"]
+        .into_iter()
+        .map(|place| time(trigger, place))
+        .find(|at| !at.is_empty())
+        .unwrap_or_default()
+}
+
 /// Returns a count since the server's start; a stopped one has none.
 fn count(trigger: &Value, name: &str) -> Cell {
     trigger[name].as_u64().map_or_else(|| "-".into(), Cell::from)
@@ -90,6 +100,12 @@ fn state(trigger: &Value) -> Cell {
     let state = text(trigger, "/state");
     match (state, text(trigger, "/reason")) {
         ("failed", reason) => Cell::styled(render::RED, format_args!("failed: {reason}")),
+        ("active", reason) if !reason.is_empty() => {
+            Cell::styled(render::YELLOW, format_args!("active as before: {reason}"))
+        }
+        ("active", _) if !text(trigger, "/poll/last_error").is_empty() => {
+            Cell::styled(render::RED, format_args!("failing: {}", text(trigger, "/poll/last_error")))
+        }
         ("active", _) if !trigger["armed_until"].is_null() => Cell::state("armed"),
         (state, _) => Cell::state(state),
     }

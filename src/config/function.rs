@@ -251,7 +251,7 @@ impl Table<'_> {
         if program.contains('/') {
             *program = self.reader.findings.source().base.join(&*program).to_string_lossy().into_owned();
         }
-        if self.reader.scope == Scope::Full && !self.reader.knowledge.program_exists(program) {
+        if self.reader.scope != Scope::Text && !self.reader.knowledge.program_exists(program) {
             node.risky(
                 format!("there is no program {program}"),
                 "attempts will fail and be retried until there is: check the path",

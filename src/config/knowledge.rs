@@ -23,6 +23,8 @@ pub struct ProviderFacts {
     pub needs_public_url: bool,
     /// How much its proof proves.
     pub proof: Proof,
+    /// Whether a connector in code serves it, which takes further secrets and settings than these.
+    pub is_coded: bool,
     /// Whether nobody has confirmed at the provider what is known of it.
     pub is_unconfirmed: bool,
     /// Why nobody but the provider can sign as it, where that is so.
@@ -37,6 +39,8 @@ pub struct ProviderFacts {
 pub(super) const WEBHOOK: &str = "webhook";
 /// The kind of a trigger that has a schedule.
 pub(super) const CRON: &str = "cron";
+/// The kind of a trigger whose provider is asked.
+pub(super) const POLL: &str = "poll";
 
 impl ProviderFacts {
     /// Returns the kinds of its triggers, the usual one first.

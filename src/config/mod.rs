@@ -155,6 +155,8 @@ pub enum TriggerKind {
     Webhook,
     /// It ticks.
     Cron(Box<Cron>),
+    /// Its provider is asked what is new.
+    Poll(Poll),
 }
 
 impl TriggerKind {
@@ -163,8 +165,24 @@ impl TriggerKind {
         match self {
             TriggerKind::Webhook => "webhook",
             TriggerKind::Cron(_) => "cron",
+            TriggerKind::Poll(_) => "poll",
         }
     }
+}
+
+/// How often a provider is asked what is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Poll {
+    /// The time from one poll to the next, to which some is added so that many triggers do not ask together.
+    pub every: Duration,
+}
+
+impl Poll {
+    /// Default of `every`.
+    pub const EVERY: Duration = Duration::from_secs(60);
+    /// Bounds of `every`: below, providers' limits are used up; above, events come too late for anything.
+    pub const EVERY_RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
 }
 
 /// When a cron trigger ticks, and what becomes of the ticks that it missed.
@@ -233,8 +251,16 @@ impl Trigger {
     /// Returns when it ticks, if it is a cron trigger.
     pub fn cron(&self) -> Option<&Cron> {
         match &self.kind {
-            TriggerKind::Webhook => None,
             TriggerKind::Cron(cron) => Some(cron),
+            TriggerKind::Webhook | TriggerKind::Poll(_) => None,
+        }
+    }
+
+    /// Returns how often its provider is asked, if it is a poll trigger.
+    pub fn poll(&self) -> Option<Poll> {
+        match &self.kind {
+            TriggerKind::Poll(poll) => Some(*poll),
+            TriggerKind::Webhook | TriggerKind::Cron(_) => None,
         }
     }
 

@@ -85,18 +85,23 @@ fn write_trigger(f: &mut fmt::Formatter<'_>, trigger: &Trigger) -> fmt::Result {
         writeln!(f, "schedule = {}\ntimezone = {}", quoted(&expression), quoted(&zone))?;
         return writeln!(f, "catchup = {}", quoted(&cron.catchup.as_str()));
     }
-    writeln!(f, "path = {}", quoted(&trigger.path))?;
+    match trigger.poll() {
+        Some(poll) => writeln!(f, "every = {}", quoted(&format_duration(poll.every)))?,
+        None => writeln!(f, "path = {}", quoted(&trigger.path))?,
+    }
     let entries = trigger.secrets.iter().map(|(name, list)| (name.as_str(), secrets(list)));
     writeln!(f, "secrets = {}", table(entries))?;
     if let Some(tolerance) = trigger.tolerance {
         writeln!(f, "tolerance = {}", quoted(&format_duration(tolerance)))?;
     }
     writeln!(f, "dedupe_window = {}", quoted(&format_duration(trigger.dedupe_window)))?;
-    let dedupe = match trigger.dedupe {
-        Dedupe::Delivery => "delivery",
-        Dedupe::Body => "body",
-    };
-    writeln!(f, "dedupe = {}", quoted(&dedupe))?;
+    if trigger.poll().is_none() {
+        let dedupe = match trigger.dedupe {
+            Dedupe::Delivery => "delivery",
+            Dedupe::Body => "body",
+        };
+        writeln!(f, "dedupe = {}", quoted(&dedupe))?;
+    }
     if let Some(limit) = trigger.rate_limit {
         writeln!(f, "rate_limit = {{ per_second = {:?}, burst = {} }}", limit.per_second, limit.burst)?;
     }

@@ -22,8 +22,10 @@ use super::{Config, Log, Outbound, Secrets, Server, Tls};
 /// How much of its surroundings a configuration is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything, as `check` and `serve` want it: variables are set, files readable, programs there.
+    /// Everything, as `check` wants it: variables are set, files readable, programs there.
     Full,
+    /// Everything, as `serve` wants it: a trigger's secret whose file is not there yet is no reason not to start.
+    Serve,
     /// Only the text itself, as commands want it that look up an address or a folder.
     Text,
 }
@@ -171,7 +173,7 @@ impl Reader<'_> {
 
     pub(super) fn readable(&self, node: &Node<'_>) -> Option<PathBuf> {
         let path = self.path(node, "a PEM file")?;
-        if self.scope == Scope::Full
+        if self.scope != Scope::Text
             && let Err(reason) = self.knowledge.try_file(&path)
         {
             node.wrong(
@@ -294,13 +296,22 @@ impl Reader<'_> {
             node.wrong_secret("one secret is wanted here, not a list", "name a single reference");
             return None;
         }
-        self.secret(node)
+        self.secret(node, false)
     }
 
     /// Reads a secret reference or a list of them.
     pub(super) fn secrets(&self, node: &Node<'_>) -> Option<Vec<SecretRef>> {
+        self.list_of_secrets(node, false)
+    }
+
+    /// Reads the secrets of a trigger, which may come while the server runs.
+    pub(super) fn trigger_secrets(&self, node: &Node<'_>) -> Option<Vec<SecretRef>> {
+        self.list_of_secrets(node, self.scope == Scope::Serve)
+    }
+
+    fn list_of_secrets(&self, node: &Node<'_>, may_come: bool) -> Option<Vec<SecretRef>> {
         if node.is_string() {
-            return Some(vec![self.secret(node)?]);
+            return Some(vec![self.secret(node, may_come)?]);
         }
         if !node.is_array() {
             node.wrong_secret(
@@ -315,10 +326,10 @@ impl Reader<'_> {
             return None;
         }
         // All are read before the first failure counts, so that each is reported.
-        items.iter().map(|item| self.secret(item)).collect::<Vec<_>>().into_iter().collect()
+        items.iter().map(|item| self.secret(item, may_come)).collect::<Vec<_>>().into_iter().collect()
     }
 
-    fn secret(&self, node: &Node<'_>) -> Option<SecretRef> {
+    fn secret(&self, node: &Node<'_>, may_come: bool) -> Option<SecretRef> {
         if !node.is_string() {
             node.wrong_secret(
                 "expected a secret reference",
@@ -340,14 +351,15 @@ impl Reader<'_> {
                 "fit for examples and tests only: refer to it with \"env:NAME\", \"file:PATH\" or \"store:NAME\"",
             );
         }
-        if self.scope == Scope::Full {
-            self.check_secret(node, &found);
+        if self.scope != Scope::Text {
+            self.check_secret(node, &found, may_come);
         }
         Some(found)
     }
 
-    /// Reports a reference to what is not there, cannot be read, or is blank.
-    fn check_secret(&self, node: &Node<'_>, secret: &SecretRef) {
+    /// Reports a reference to what is not there, cannot be read, or is blank; a file `may_come` while the server
+    /// runs, and then is worth a warning.
+    fn check_secret(&self, node: &Node<'_>, secret: &SecretRef, may_come: bool) {
         let blank = || {
             node.wrong_secret(
                 format!("the secret of {secret} is blank"),
@@ -360,12 +372,18 @@ impl Reader<'_> {
                 format!("set it before hookkeeper starts: export {name}=…"),
             ),
             SecretRef::File(path) => match self.knowledge.try_file(path) {
-                Ok(()) if self.knowledge.is_blank(secret) => blank(),
+                Ok(()) if self.knowledge.is_blank(secret) && !may_come => blank(),
                 Ok(()) => {}
-                Err(reason) => node.wrong(
-                    format!("cannot read {}: {reason}", path.display()),
-                    "create the file, readable by hookkeeper's user alone",
-                ),
+                Err(reason) => {
+                    let message = format!("cannot read {}: {reason}", path.display());
+                    let remedy = "create the file, readable by hookkeeper's user alone";
+                    match may_come {
+                        true => {
+                            node.risky(format!("{message}; until it is there, deliveries get 503"), remedy)
+                        }
+                        false => node.wrong(message, remedy),
+                    }
+                }
             },
             secret if self.knowledge.is_blank(secret) => blank(),
             _ => {}

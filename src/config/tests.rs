@@ -25,6 +25,10 @@ impl Knowledge for Surroundings {
                 let encoding = SettingFact { name: "encoding".into(), required: false, values };
                 facts.settings = vec![header, encoding];
             }
+            "acme" => {
+                let kinds = vec!["webhook".into(), "poll".into()];
+                facts = ProviderFacts { id: id.into(), kinds, is_coded: true, ..ProviderFacts::default() };
+            }
             "square" => facts.needs_public_url = true,
             "gitlab" => facts.proof = Proof::SenderOnly,
             "adyen" => facts.proof = Proof::Fields,
@@ -359,6 +363,43 @@ fn secrets_follow_the_providers_entry() {
 }
 
 #[test]
+fn a_secret_file_that_is_not_there_yet_keeps_no_server_from_starting() {
+    let text = |rest: &str| {
+        format!(
+            "{rest}[[triggers]]\nid = \"t\"\nprovider = \"github\"\nsecrets = {{ signing_secret = \"file:gone\" }}\n"
+        )
+    };
+    let (_, warnings) = load(&source(&text("")), &Surroundings, Scope::Serve).unwrap();
+    assert!(warnings[0].message.contains("cannot read /etc/hk/gone"), "{warnings:?}");
+    // What is needed before there is any trigger still does.
+    let token = text("[server]\nadmin_token = \"file:gone\"\n");
+    assert_eq!(load(&source(&token), &Surroundings, Scope::Serve).unwrap_err()[0].key, "server.admin_token");
+}
+
+#[test]
+fn a_connector_in_code_takes_what_secrets_and_settings_it_likes() {
+    let text = "[[triggers]]\nid = \"t\"\nprovider = \"acme\"\nsecrets = { api_key = \"env:GITHUB_SECRET\" }\n\
+                settings = { project = \"7\" }\n";
+    let (config, warnings) = good(text);
+    assert_eq!((config.triggers[0].secrets.len(), warnings.len()), (1, 0));
+    assert_eq!(config.triggers[0].settings["project"], "7");
+}
+
+#[test]
+fn poll_triggers_say_how_often() {
+    let poll = |rest: &str| format!("[[triggers]]\nid = \"t\"\nprovider = \"acme\"\nkind = \"poll\"\n{rest}");
+    let every = |rest: &str| good(&poll(rest)).0.triggers[0].poll().unwrap().every;
+    assert_eq!(every(""), Duration::from_secs(60));
+    assert_eq!(every("every = \"5m\""), Duration::from_secs(300));
+    bad(&poll("every = \"10ms\""), &[(5, "triggers.t.every", "duration out of range")]);
+    bad(&poll("every = \"8d\""), &[(5, "triggers.t.every", "duration out of range")]);
+    bad(&poll("path = \"/x\""), &[(5, "triggers.t.path", "a poll trigger has no `path`")]);
+    let shown = good(&poll("every = \"5m\"\nsecrets = { api_key = \"env:GITHUB_SECRET\" }")).0.to_string();
+    assert!(shown.contains("every = \"5m\"") && shown.contains("api_key"), "{shown}");
+    assert_eq!(good(&shown).0.to_string(), shown);
+}
+
+#[test]
 fn settings_follow_the_providers_entry() {
     let trigger =
         |rest: &str| format!("{}{rest}", TRIGGER.replace("provider = \"github\"", "provider = \"hmac\""));
@@ -553,7 +594,11 @@ fn what_is_wrong_with_a_cron_trigger_is_told_with_the_remedy() {
     );
     bad(
         &format!("{TRIGGER}kind = \"poll\"\n"),
-        &[(5, "triggers.github.kind", "poll triggers are not supported")],
+        &[(5, "triggers.github.kind", "provider `github` has no poll triggers")],
+    );
+    bad(
+        &format!("{TRIGGER}every = \"1m\"\n"),
+        &[(5, "triggers.github.every", "a webhook trigger has no `every`")],
     );
     bad(&format!("{TRIGGER}kind = \"corn\"\n"), &[(5, "triggers.github.kind", "unknown kind of trigger")]);
 }

@@ -1,12 +1,15 @@
 //! Reads `[[triggers]]` and `[[providers]]`.
 
+mod uncalled;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::uncalled::EVERY;
 use super::SecretRef;
-use super::cron::{CRON_KEYS, read_cron};
+use super::cron::CRON_KEYS;
 use super::document::{Node, Section};
-use super::knowledge::{CRON, Proof, ProviderFacts, WEBHOOK};
+use super::knowledge::{CRON, POLL, Proof, ProviderFacts, WEBHOOK};
 use super::raw::{Reader, Scope, optional, or_default};
 use super::units::format_duration;
 use super::{Dedupe, RateLimit, Trigger, TriggerKind};
@@ -17,7 +20,7 @@ const PATH_BYTES_MAX: usize = 512;
 /// A part of a path that is as long as this and holds digits is taken for one that nobody guesses.
 const SECRET_PART_CHARS_MIN: usize = 20;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "id",
     "provider",
     "kind",
@@ -32,6 +35,7 @@ const KEYS: [&str; 14] = [
     "schedule",
     "timezone",
     "catchup",
+    EVERY,
 ];
 
 const LATER: [(&str, &str); 1] = [("expect_every", "the silence alarm is")];
@@ -89,7 +93,8 @@ pub(super) fn read_triggers(
             let name = id.as_ref().map_or_else(|| section.key.clone(), ToString::to_string);
             let trigger = Table { reader, own, has_public_url }.read(&section, id);
             // Of a broken trigger it counts as well, so that a second run finds nothing new.
-            let claims = trigger.as_ref().map_or(!looks_scheduled(&section), |it| !it.path.is_empty());
+            let looks_called = !looks_scheduled(&section) && section.get(EVERY).is_none();
+            let claims = trigger.as_ref().map_or(looks_called, |it| !it.path.is_empty());
             if let Some(path) = path.filter(|_| claims)
                 && let Some((other, line)) = paths.insert(path.clone(), (name, section.line()))
             {
@@ -162,40 +167,13 @@ impl Table<'_> {
         let provider = named.as_ref().and_then(|node| self.provider(node));
         let kind = self.kind(section, provider.as_ref().map(|(_, facts)| facts));
         // Of a wrong kind, the rest is read all the same, as what it looks like.
-        let is_cron = kind.map_or_else(|| looks_scheduled(section), |kind| kind == CRON);
-        let trigger = match is_cron {
-            true => self.read_scheduled(section, id, provider),
-            false => self.read_called(section, id, provider),
+        let looks = if looks_scheduled(section) { CRON } else { WEBHOOK };
+        let trigger = match kind.unwrap_or(looks) {
+            CRON => self.read_scheduled(section, id, provider),
+            POLL => self.read_polled(section, id, provider),
+            _ => self.read_called(section, id, provider),
         };
         kind.and(trigger)
-    }
-
-    /// Reads a cron trigger.
-    fn read_scheduled(
-        &self,
-        section: &Section<'_>,
-        id: Option<TriggerId>,
-        provider: Option<(ProviderId, ProviderFacts)>,
-    ) -> Option<Trigger> {
-        let own: Vec<_> = ["id", "provider", "kind"].into_iter().chain(CRON_KEYS).collect();
-        for key in KEYS.into_iter().filter(|key| !own.contains(key) && section.get(key).is_some()) {
-            let message = format!("a cron trigger has no `{key}`: nobody calls it");
-            section.unknown_name(key, message, [], "remove the key");
-        }
-        let cron = read_cron(section);
-        Some(Trigger {
-            id: id?,
-            provider: provider?.0,
-            kind: TriggerKind::Cron(Box::new(cron?)),
-            path: String::new(),
-            secrets: BTreeMap::new(),
-            tolerance: None,
-            dedupe_window: Trigger::DEDUPE_WINDOW,
-            dedupe: Dedupe::default(),
-            rate_limit: None,
-            settings: BTreeMap::new(),
-            public_keys: Vec::new(),
-        })
     }
 
     /// Reads a webhook trigger.
@@ -209,6 +187,10 @@ impl Table<'_> {
             let message = format!("a webhook trigger has no `{key}`: its provider decides when");
             let remedy = "remove the key; for a schedule: provider = \"cron\", kind = \"cron\"";
             section.unknown_name(key, message, [], remedy);
+        }
+        if section.get(EVERY).is_some() {
+            let message = "a webhook trigger has no `every`: its provider decides when";
+            section.unknown_name(EVERY, message, [], "remove the key, or add kind = \"poll\"");
         }
         let path = match (section.get("path"), &id) {
             (Some(node), _) => self.path(&node),
@@ -231,7 +213,7 @@ impl Table<'_> {
         let dedupe = or_default(section.get("dedupe"), Dedupe::default(), |node| self.dedupe(node));
         let rate_limit = optional(section.get("rate_limit"), |node| self.rate_limit(node));
         let public_keys =
-            or_default(section.get("public_keys"), Vec::new(), |node| self.reader.secrets(node));
+            or_default(section.get("public_keys"), Vec::new(), |node| self.reader.trigger_secrets(node));
         if let (Some(facts), Some(settings), Some(node)) = (facts, &settings, &section.get("provider")) {
             self.scheme(section, node, facts.clone(), settings, path.as_deref());
             self.fit(section, facts, settings);
@@ -254,7 +236,7 @@ impl Table<'_> {
     /// Holds each secret against the form that the provider's secrets have.
     fn fit(&self, section: &Section<'_>, facts: &ProviderFacts, settings: &BTreeMap<String, String>) {
         let table = section.get("secrets").filter(Node::is_table).and_then(|node| node.section());
-        if self.reader.scope != Scope::Full {
+        if self.reader.scope == Scope::Text {
             return;
         }
         for (name, node) in table.iter().flat_map(Section::entries) {
@@ -264,6 +246,10 @@ impl Table<'_> {
                 let Ok(secret) = SecretRef::parse(text, &self.reader.findings.source().base) else {
                     continue;
                 };
+                // What is in a file may be mended while the server runs.
+                if self.reader.scope == Scope::Serve && matches!(secret, SecretRef::File(_)) {
+                    continue;
+                }
                 if let Err(reason) = self.reader.knowledge.try_secret(facts, settings, name, &secret) {
                     item.wrong_secret(format!("the secret of {secret} does not serve"), reason);
                 }
@@ -330,23 +316,22 @@ impl Table<'_> {
     fn kind(&self, section: &Section<'_>, facts: Option<&ProviderFacts>) -> Option<&'static str> {
         let kinds = facts.map_or_else(Vec::new, ProviderFacts::kinds);
         let Some(node) = section.get("kind") else {
-            return Some(if kinds.first() == Some(&CRON) { CRON } else { WEBHOOK });
+            return Some(match kinds.first() {
+                Some(&CRON) => CRON,
+                Some(&POLL) => POLL,
+                _ => WEBHOOK,
+            });
         };
-        let kind = match node.string("webhook or cron")? {
-            "webhook" => WEBHOOK,
-            "cron" => CRON,
-            "poll" => {
-                node.wrong("poll triggers are not supported by this version", "remove the trigger");
-                return None;
-            }
-            _ => {
-                node.unknown("unknown kind of trigger", ["webhook", "cron"], "one of webhook, cron");
-                return None;
-            }
+        let known = [WEBHOOK, CRON, POLL];
+        let text = node.string("webhook, cron or poll")?;
+        let Some(kind) = known.into_iter().find(|kind| *kind == text) else {
+            node.unknown("unknown kind of trigger", known, "one of webhook, cron, poll");
+            return None;
         };
         if let Some(facts) = facts.filter(|_| !kinds.contains(&kind)) {
             let remedy = match kind {
                 CRON => "use provider = \"cron\" for a schedule".to_owned(),
+                POLL => format!("only connectors in code are asked; its kinds: {}", kinds.join(", ")),
                 _ => format!("its kinds: {}", kinds.join(", ")),
             };
             node.wrong(format!("provider `{}` has no {kind} triggers", facts.id), remedy);
@@ -410,11 +395,12 @@ impl Table<'_> {
         let mut complete = true;
         let mut secrets = BTreeMap::new();
         for (name, node) in table.iter().flat_map(Section::entries) {
-            match self.reader.secrets(&node) {
+            match self.reader.trigger_secrets(&node) {
                 Some(list) => drop(secrets.insert(name.to_owned(), list)),
                 None => complete = false,
             }
             if let (Some(facts), Some(table)) = (facts, &table)
+                && !facts.is_coded
                 && !facts.secrets.iter().any(|fact| fact.name == name)
             {
                 let known = facts.secrets.iter().map(|fact| fact.name.as_str());
@@ -464,6 +450,7 @@ impl Table<'_> {
                     node.unknown("unknown value", known, format!("one of {}", fact.values.join(", ")));
                 }
                 Some(_) => {}
+                None if facts.is_coded => {}
                 None => {
                     let known: Vec<_> = facts.settings.iter().map(|fact| fact.name.as_str()).collect();
                     let remedy = match known.as_slice() {

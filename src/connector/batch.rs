@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 /// Most bytes of one part, with what stands around it; a batch with a larger one stays one event. Parts
 /// are kept in the log's records, which have a bound of their own.
-const PART_BYTES_MAX: usize = 512 * 1024;
+pub(super) const PART_BYTES_MAX: usize = 512 * 1024;
 
 /// The part of a delivery that became one event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::{
-    ActivationHandle, Connector, ConnectorError, InboundCtx, Judging, NormalizeResult, ProviderPayloadSchema,
-    RawInbound, TriggerBinding, Verifier,
+    ActivationHandle, Connector, ConnectorError, InboundCtx, Judging, KeyRequest, NormalizeResult,
+    ProviderPayloadSchema, RawInbound, TriggerBinding, Verifier,
 };
 use crate::catalog::{ProviderEntry, TriggerKind};
 use crate::event::{ProviderId, TriggerId};
@@ -26,11 +26,6 @@ impl CatalogConnector {
     /// Returns the connector of an entry, with nothing active.
     pub fn new(entry: Arc<ProviderEntry>) -> Self {
         Self { entry, verifiers: ArcSwap::default() }
-    }
-
-    /// Returns what judges the requests of an active trigger.
-    pub fn verifier(&self, trigger: &TriggerId) -> Option<Arc<Verifier>> {
-        self.verifiers.load().get(trigger).cloned()
     }
 }
 
@@ -58,13 +53,20 @@ impl Connector for CatalogConnector {
         Ok(ActivationHandle::new(self.entry.id.clone(), active))
     }
 
+    fn wanted_keys(&self, raw: &RawInbound, ctx: InboundCtx<'_>) -> Vec<KeyRequest> {
+        let verifiers = self.verifiers.load();
+        let wanted = verifiers.get(ctx.trigger_id).and_then(|verifier| verifier.wanted_keys(raw));
+        wanted.into_iter().collect()
+    }
+
     fn normalize_inbound(
         &self,
         raw: &RawInbound,
         ctx: InboundCtx<'_>,
     ) -> Result<NormalizeResult, ConnectorError> {
+        let verifiers = self.verifiers.load();
         let verifier =
-            self.verifier(ctx.trigger_id).ok_or_else(|| ConnectorError::Inactive(ctx.trigger_id.clone()))?;
+            verifiers.get(ctx.trigger_id).ok_or_else(|| ConnectorError::Inactive(ctx.trigger_id.clone()))?;
         Ok(verifier.normalize_inbound(raw, Judging { now: ctx.now, armed: ctx.armed, keys: ctx.keys }))
     }
 

@@ -217,7 +217,7 @@ pub struct InboundCtx<'a> {
 }
 
 /// A trigger as code sees it: one configured activation of a provider.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggerBinding {
     /// The trigger.
     pub trigger_id: TriggerId,

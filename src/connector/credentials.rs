@@ -29,23 +29,31 @@ impl Credentials {
     /// If the entry does not compile with these settings.
     pub fn of(entry: &Arc<ProviderEntry>, settings: &BTreeMap<String, String>) -> Result<Self, BuildError> {
         let plan = Plan::new(entry, settings)?;
-        let mut credentials = Self {
-            headers: ["authorization", "proxy-authorization", "cookie"].map(str::to_owned).to_vec(),
-            query: Vec::new(),
-        };
-        let named = entry.credentials.iter().filter_map(|text| text.parse().ok());
+        let mut credentials = Self::named(entry);
         let bearers = plan.forms.iter().filter(|form| form.scheme.is_bearer());
         let places = bearers.flat_map(|form| form.scheme.places(&plan.fields).cloned());
         let learned = plan.handshakes.iter().filter_map(|handshake| handshake.learn.as_ref());
         let learned = learned.map(|(_, slot)| plan.fields.location(*slot).clone());
-        for location in named.chain(places).chain(learned) {
-            match location {
-                Location::Header(name) => credentials.headers.push(name),
-                Location::Query(name) => credentials.query.push(name),
-                _ => {}
-            }
-        }
+        places.chain(learned).for_each(|location| credentials.add(location));
         Ok(credentials)
+    }
+
+    /// Collects what is a credential for every provider, and what an entry names: all that is known where a
+    /// connector in code has settings of its own.
+    pub fn named(entry: &ProviderEntry) -> Self {
+        let headers = ["authorization", "proxy-authorization", "cookie"].map(str::to_owned).to_vec();
+        let mut credentials = Self { headers, query: Vec::new() };
+        let named = entry.credentials.iter().filter_map(|text| text.parse().ok());
+        named.for_each(|location| credentials.add(location));
+        credentials
+    }
+
+    fn add(&mut self, location: Location) {
+        match location {
+            Location::Header(name) => self.headers.push(name),
+            Location::Query(name) => self.query.push(name),
+            _ => {}
+        }
     }
 
     /// Replaces the values of credentials among headers.

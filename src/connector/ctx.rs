@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::ConnectorMetrics;
 use crate::clock::Clock;
 use crate::outbound;
+use crate::permits::RateLimiterFactory;
 
 /// What a connector is initialized with. It is cheap to clone, and a connector keeps what it needs.
 ///
@@ -13,6 +15,10 @@ use crate::outbound;
 pub struct ConnectorCtx {
     /// Where the connector leaves lines for operators.
     pub event_log: Arc<dyn ConnectorLog>,
+    /// Permits, which every call of the provider's API waits for; all connectors and clients share its buckets.
+    pub rate_limiter: RateLimiterFactory,
+    /// Counters, shown where operators look at the provider.
+    pub metrics: ConnectorMetrics,
     /// The one way out, for calls of the provider's API.
     pub http: Arc<outbound::Client>,
     /// The time.

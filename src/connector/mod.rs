@@ -5,6 +5,7 @@
 //! network nor the store is known here.
 
 mod batch;
+mod bounded;
 mod catalog_connector;
 mod client;
 mod contract;
@@ -14,6 +15,7 @@ mod explain;
 mod facts;
 mod hmac_signed;
 mod keys;
+mod metrics;
 mod plan;
 mod registry;
 mod sample;
@@ -34,6 +36,7 @@ pub use explain::{Cause, explain};
 pub use facts::{SchemeFacts, validate_entry};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub use keys::{FetchedKey, KeyRequest, SECRETS_MAX, allowed_host};
+pub use metrics::{COUNTERS_MAX, ConnectorMetrics, Counter, OTHER_COUNTERS};
 pub use plan::BuildError;
 pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};

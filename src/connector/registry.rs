@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::bounded::Bounded;
 use super::{CatalogConnector, Connector};
-use crate::catalog::ProviderCatalog;
+use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::event::ProviderId;
 
 type Factory = Arc<dyn Fn() -> Box<dyn Connector> + Send + Sync>;
@@ -24,22 +25,43 @@ impl ConnectorRegistry {
         Self { catalog, registered: BTreeMap::new() }
     }
 
-    /// Registers the factory of a connector; it takes the interpreter's place for its provider.
+    /// Registers the factory of a connector; it takes the interpreter's place for its provider. The catalogue
+    /// lists the provider from then on, with the connector's kinds and schema.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hookkeeper::catalog::ProviderCatalog;
+    /// use hookkeeper::connector::{CatalogConnector, ConnectorRegistry};
+    ///
+    /// let mut registry = ConnectorRegistry::new(ProviderCatalog::built_in());
+    /// let github = registry.catalog().get("github").unwrap().clone();
+    /// // A connector of your own stands here.
+    /// registry.register(move || Box::new(CatalogConnector::new(github.clone())));
+    /// assert!(registry.catalog().get("github").unwrap().is_coded);
+    /// ```
     pub fn register(&mut self, factory: impl Fn() -> Box<dyn Connector> + Send + Sync + 'static) {
-        let id = factory().provider_id().clone();
+        let connector = factory();
+        let id = connector.provider_id().clone();
+        let listed = self.catalog.get(id.as_str()).map(|entry| ProviderEntry::clone(entry));
+        let mut entry = listed.unwrap_or_else(|| ProviderEntry::of_code(id.clone()));
+        entry.is_coded = true;
+        entry.kinds = connector.kinds().to_vec();
+        connector.payload_schema().name().clone_into(&mut entry.event.schema);
+        self.catalog = self.catalog.with(entry);
         self.registered.insert(id, Arc::new(factory));
     }
 
     /// Builds the connector of a provider, not yet initialized and with nothing active.
     pub fn build(&self, provider: &ProviderId) -> Option<Box<dyn Connector>> {
         if let Some(factory) = self.registered.get(provider) {
-            return Some(factory());
+            return Some(Box::new(Bounded(factory())));
         }
         let entry = self.catalog.get(provider.as_str())?;
         Some(Box::new(CatalogConnector::new(entry.clone())))
     }
 
-    /// Returns the catalogue behind the registry.
+    /// Returns the catalogue behind the registry, and in it the providers of all registered connectors.
     pub fn catalog(&self) -> &ProviderCatalog {
         &self.catalog
     }
@@ -98,6 +120,12 @@ mod tests {
         registry.register(|| Box::new(Mine(provider("acme"))));
         assert_eq!(schema(&registry, "github").as_deref(), Some("Mine"));
         assert_eq!(schema(&registry, "acme").as_deref(), Some("Mine"));
+        for (id, is_coded) in [("github", true), ("acme", true), ("stripe", false)] {
+            assert_eq!(registry.catalog().get(id).unwrap().is_coded, is_coded, "{id}");
+        }
+        let github = registry.catalog().get("github").unwrap();
+        assert_eq!(github.event.schema, "Mine");
+        assert_eq!(github.secrets.len(), 1, "what else the catalogue says stays");
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ pub const DEDUPE_KEY_BYTES_MAX: usize = 512;
 pub const UNKNOWN_KIND: &str = "unknown";
 
 /// What a trigger adds to its provider's entry.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TriggerSettings {
     /// Secrets by the name that the entry gives them; of each list the first is current.
     pub secrets: BTreeMap<String, Vec<Secret>>,
@@ -378,7 +378,7 @@ fn reject(reason: RejectReason, hint: String) -> NormalizeResult {
 }
 
 /// A kind is shown, matched and logged: it has a bounded length and no control characters.
-fn tidy_kind(mut kind: String) -> String {
+pub(super) fn tidy_kind(mut kind: String) -> String {
     if kind.contains(char::is_control) {
         kind = kind.replace(char::is_control, "\u{fffd}");
     }
@@ -387,7 +387,7 @@ fn tidy_kind(mut kind: String) -> String {
     kind
 }
 
-fn tidy_key(key: String) -> String {
+pub(super) fn tidy_key(key: String) -> String {
     if key.len() > DEDUPE_KEY_BYTES_MAX { sha256_key(key.as_bytes()) } else { key }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn contents(
         headers: if index == last { std::mem::take(&mut headers) } else { headers.clone() },
         body: event.part.as_ref().map_or_else(|| body.clone(), |part| Body::Inline(part.body.clone())),
         batch: event.part.map(|part| Box::new(batch(part))),
-        schema: snapshot.fixed.schema.clone(),
+        schema: snapshot.fixed.entry.event.schema.clone(),
         signature_status: event.signature_status,
     };
     events.into_iter().enumerate().map(build).collect()

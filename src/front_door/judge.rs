@@ -4,9 +4,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::connector::{FetchedKey, Judging, NormalizeResult, RawInbound, Verifier};
-use crate::event::RejectReason;
-use crate::provider::{PublishedKeys, Unavailable};
+use crate::connector::{
+    Connector, ConnectorError, FetchedKey, InboundCtx, KeyRequest, NormalizeResult, RawInbound,
+};
+use crate::event::{RejectReason, TriggerId};
+use crate::provider::{Document, PublishedKeys, Unavailable};
 
 /// Part of the time left that may be spent on what must be fetched; the rest is for the log.
 const FETCH_SHARE: f64 = 0.6;
@@ -16,6 +18,8 @@ const FETCH_SHARE: f64 = 0.6;
 pub(super) enum NoVerdict {
     /// The connector panicked.
     Panicked,
+    /// The connector failed.
+    Failed(ConnectorError),
     /// The provider's public keys are not to be had now.
     NoKeys(Unavailable),
 }
@@ -29,24 +33,48 @@ pub(super) fn fetch_deadline(deadline: Instant) -> Instant {
 /// Judges a request as of its arrival. Keys are fetched only for one whose proof has the provider's form.
 pub(super) async fn judge(
     keys: &PublishedKeys,
-    verifier: &Verifier,
+    (connector, trigger_id): (&dyn Connector, &TriggerId),
     raw: &RawInbound,
     armed: bool,
     deadline: Instant,
 ) -> Result<NormalizeResult, NoVerdict> {
+    let ctx = InboundCtx { trigger_id, now: raw.received_at, armed, keys: &[] };
     let with = |keys: &[FetchedKey]| {
-        caught(|| verifier.normalize_inbound(raw, Judging { now: raw.received_at, armed, keys }))
+        let judged = caught(|| connector.normalize_inbound(raw, InboundCtx { keys, ..ctx }))?;
+        judged.map_err(NoVerdict::Failed)
     };
-    let Some(wanted) = caught(|| verifier.wanted_keys(raw))? else { return with(&[]) };
+    let wanted = caught(|| connector.wanted_keys(raw, ctx))?;
+    if wanted.is_empty() {
+        return with(&[]);
+    }
     let deadline = fetch_deadline(deadline);
-    let document = keys.get(&wanted, deadline).await.map_err(NoVerdict::NoKeys)?;
-    let result = with(&wanted.pick(&document))?;
-    if is_bad_signature(&result)
-        && let Some(newer) = keys.newer(&wanted, &document, deadline).await
-    {
-        return with(&wanted.pick(&newer));
+    let mut documents = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let document = keys.get(&wanted, deadline).await.map_err(NoVerdict::NoKeys)?;
+        documents.push((wanted, document));
+    }
+    let result = with(&picked(&documents))?;
+    if is_bad_signature(&result) && renewed(keys, &mut documents, deadline).await {
+        return with(&picked(&documents));
     }
     Ok(result)
+}
+
+/// Picks out of each document what the request is judged with.
+fn picked(documents: &[(KeyRequest, Document)]) -> Vec<FetchedKey> {
+    documents.iter().flat_map(|(wanted, document)| wanted.pick(document)).collect()
+}
+
+/// Takes newer documents where there are some; tells whether there were.
+async fn renewed(keys: &PublishedKeys, documents: &mut [(KeyRequest, Document)], deadline: Instant) -> bool {
+    let mut renewed = false;
+    for (wanted, document) in documents {
+        if let Some(newer) = keys.newer(wanted, document, deadline).await {
+            *document = newer;
+            renewed = true;
+        }
+    }
+    renewed
 }
 
 fn caught<T>(judge: impl FnOnce() -> T) -> Result<T, NoVerdict> {

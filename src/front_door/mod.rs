@@ -24,10 +24,10 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::connector::{NormalizeResult, Normalized, RawInbound, Rejection, Verifier};
+use crate::connector::{Connector, ConnectorError, NormalizeResult, Normalized, RawInbound, Rejection};
 use crate::event::{Body, EventContent, SignatureStatus};
 use crate::event_log::{IngestError, Ingested, Log, NewEvent, SpoolWriter};
-use crate::provider::{Activation, ProviderHandle, Providers, TriggerSnapshot};
+use crate::provider::{ProviderHandle, Providers, TriggerSnapshot};
 use crate::quarantine::{Quarantine, Refused};
 
 use address_limit::AddressLimit;
@@ -81,7 +81,7 @@ impl Door {
             let refusal = answer::method_not_allowed(&snapshot.fixed.methods);
             return refuse_unread(payload, declared, refusal).await;
         }
-        let Some(verifier) = snapshot.verifier.clone() else {
+        let Some(engine) = &snapshot.engine else {
             return refuse_unread(payload, declared, answer::unavailable("not_activated", RETRY_AFTER)).await;
         };
         let received =
@@ -113,7 +113,7 @@ impl Door {
                 (None, Some(permit))
             }
         };
-        self.decide(provider, &snapshot, &verifier, delivery).await
+        self.decide(provider, &snapshot, engine.connector.as_ref(), delivery).await
     }
 
     fn delivery(&self, request: &HttpRequest, deadline: Instant) -> Delivery {
@@ -137,18 +137,27 @@ impl Door {
         &self,
         provider: &ProviderHandle,
         snapshot: &TriggerSnapshot,
-        verifier: &Arc<Verifier>,
+        connector: &dyn Connector,
         delivery: Delivery,
     ) -> HttpResponse {
         let now = delivery.raw.received_at;
         let (trigger_id, sent) = (&snapshot.trigger_id, (delivery.peer, now));
         let armed = snapshot.is_armed(now);
-        let judged = judge(provider.keys(), verifier, &delivery.raw, armed, delivery.deadline).await;
+        let judging = (connector, trigger_id);
+        let judged = judge(provider.keys(), judging, &delivery.raw, armed, delivery.deadline).await;
         let result = match judged {
             Ok(result) => result,
             Err(NoVerdict::Panicked) => {
                 tracing::error!(%trigger_id, "connector panicked on a delivery");
-                provider.panicked(trigger_id, delivery.peer, now);
+                provider.failed(trigger_id, sent, "connector_panicked", "");
+                return answer::internal();
+            }
+            Err(NoVerdict::Failed(ConnectorError::Inactive(_))) => {
+                return answer::unavailable("not_activated", RETRY_AFTER);
+            }
+            Err(NoVerdict::Failed(error)) => {
+                tracing::error!(%trigger_id, %error, "connector failed on a delivery");
+                provider.failed(trigger_id, sent, "connector_failed", &error.to_string());
                 return answer::internal();
             }
             Err(NoVerdict::NoKeys(unavailable)) => {
@@ -184,9 +193,7 @@ impl Door {
                 }
                 self.store(snapshot, delivery, events, Some(reply)).await
             }
-            NormalizeResult::Reject(rejection) => {
-                self.reject(provider, snapshot, verifier, &rejection, &delivery)
-            }
+            NormalizeResult::Reject(rejection) => self.reject(provider, snapshot, &rejection, &delivery),
         }
     }
 
@@ -194,7 +201,6 @@ impl Door {
         &self,
         provider: &ProviderHandle,
         snapshot: &TriggerSnapshot,
-        verifier: &Verifier,
         rejection: &Rejection,
         delivery: &Delivery,
     ) -> HttpResponse {
@@ -205,7 +211,7 @@ impl Door {
         self.quarantine.keep(Refused {
             trigger_id: &snapshot.trigger_id,
             provider: &snapshot.provider,
-            id_locations: &verifier.entry().event.delivery,
+            id_locations: &snapshot.fixed.entry.event.delivery,
             rejection,
             raw: &delivery.raw,
         });
@@ -243,7 +249,7 @@ impl Door {
                 _ => return answer::unavailable("log_failing", RETRY_AFTER),
             },
         };
-        let held = snapshot.activation == Activation::Paused;
+        let held = snapshot.is_paused;
         let contents = content::contents(snapshot, raw, body, events, held);
         let new = |content: EventContent| NewEvent { content, window: fixed.dedupe_window };
         let stored = self.log.ingest(contents.into_iter().map(new).collect(), deadline).await;

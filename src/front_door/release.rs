@@ -10,7 +10,7 @@ use super::{Door, content};
 use crate::connector::{NormalizeResult, Normalized, RawInbound};
 use crate::event::{Body, EventContent, Origin, TriggerId};
 use crate::event_log::{INLINE_BODY_BYTES_MAX, IngestError, Ingested, NewEvent};
-use crate::provider::{Activation, ProviderHandle, TriggerSnapshot};
+use crate::provider::{ProviderHandle, TriggerSnapshot};
 use crate::quarantine::ReleaseError;
 
 /// How long a released delivery may wait for public keys, and for room in the log. No provider waits for it.
@@ -33,7 +33,7 @@ impl Door {
         let mut snapshots = provider.triggers();
         let snapshot = snapshots.find(|it| it.trigger_id == *trigger_id).ok_or_else(no_trigger)?;
         let events = verified(provider, &snapshot, &raw).await?;
-        let held = snapshot.activation == Activation::Paused;
+        let held = snapshot.is_paused;
         let body = self.body(&raw).await?;
         let mut contents = content::contents(&snapshot, raw, body, events, held);
         contents.iter_mut().for_each(|content| content.origin = Origin::Quarantine);
@@ -48,12 +48,7 @@ impl Door {
             return Ok(Body::Inline(raw.body.clone()));
         }
         let (spool, bytes) = (self.log.spool(), raw.body.clone());
-        let spooled = web::block(move || {
-            let mut writer = spool.create()?;
-            writer.write(&bytes)?;
-            writer.finish()
-        });
-        match spooled.await {
+        match web::block(move || spool.keep(&bytes)).await {
             Ok(spooled) => Ok(Body::Spooled(spooled.map_err(IngestError::from)?)),
             Err(_) => Err(IngestError::Overloaded.into()),
         }
@@ -67,9 +62,10 @@ async fn verified(
     raw: &RawInbound,
 ) -> Result<Vec<Normalized>, ReleaseError> {
     let not_active = || ReleaseError::NotActive(snapshot.trigger_id.clone());
-    let verifier = snapshot.verifier.as_ref().ok_or_else(not_active)?;
+    let engine = snapshot.engine.as_ref().ok_or_else(not_active)?;
+    let judging = (engine.connector.as_ref(), &snapshot.trigger_id);
     let deadline = Instant::now() + RELEASE_DEADLINE;
-    match judge(provider.keys(), verifier, raw, false, deadline).await {
+    match judge(provider.keys(), judging, raw, false, deadline).await {
         Ok(NormalizeResult::Event(event)) => Ok(vec![event]),
         Ok(NormalizeResult::Batch(events) | NormalizeResult::Immediate { events, .. })
             if !events.is_empty() =>
@@ -83,5 +79,6 @@ async fn verified(
             tracing::error!(trigger_id = %snapshot.trigger_id, "connector panicked on a released delivery");
             Err(ReleaseError::Panicked)
         }
+        Err(NoVerdict::Failed(error)) => Err(ReleaseError::Failed(error.to_string())),
     }
 }

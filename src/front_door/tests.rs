@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::catalog::ProviderCatalog;
 use crate::config::{Dedupe, Trigger, TriggerKind};
-use crate::connector::{SignRequest, Signer, TriggerSettings};
+use crate::connector::{ConnectorRegistry, SignRequest, Signer, TriggerSettings};
 use crate::event::EventId;
 use crate::event_log::{MemoryLog, Options};
-use crate::provider::{Change, Counters, Deps, Fixed};
+use crate::provider::{Callbacks, Change, Counters, Deps, Fixed};
 use crate::quarantine;
 use crate::secrets::{Secret, Vault};
 
@@ -47,13 +47,13 @@ fn trigger(provider: &str, secrets: &[&str]) -> Trigger {
     }
 }
 
-fn house(triggers: Vec<Trigger>) -> House {
+async fn house(triggers: Vec<Trigger>) -> House {
     let folder = TempDir::new().unwrap();
     let log = Log::open(Options::new(folder.path())).unwrap();
-    house_on(folder, log, Duration::from_secs(10), triggers)
+    house_on(folder, log, Duration::from_secs(10), triggers).await
 }
 
-fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Trigger>) -> House {
+async fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Trigger>) -> House {
     let vault = Arc::new(Vault::new(folder.path()));
     let outbound = Arc::new(crate::outbound::Client::new(&Default::default()).unwrap());
     let start = |trigger: Trigger| {
@@ -67,10 +67,11 @@ fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Tri
             ack_deadline,
             bucket: None,
             credentials: Default::default(),
-            schema: entry.event.schema.clone(),
+            entry: entry.clone(),
             last_good: Default::default(),
             gate: Default::default(),
             counters: Counters::default(),
+            polling: Default::default(),
         };
         let deps = Deps {
             log: log.clone(),
@@ -81,11 +82,14 @@ fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Tri
             permits: crate::permits::RateLimiterFactory::new(Clock::system()),
             public_url: None,
             secret_news: Default::default(),
+            registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
+            callbacks: Callbacks::on(Arbiter::current()),
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };
         ProviderHandle::start(deps, &Arbiter::current())
     };
     let providers = Arc::new(Providers::new(triggers.into_iter().map(start).collect()));
+    futures_util::future::join_all(providers.iter().map(ProviderHandle::settled)).await;
     House { providers, log, vault, folder }
 }
 
@@ -144,7 +148,7 @@ fn signed(provider: &str, secret: &str, delivery: usize) -> actix_http::Request 
 
 #[actix::test]
 async fn a_panicking_actor_refuses_no_request_of_any_provider() {
-    let house = house(vec![trigger("github", &[SECRET]), trigger("notion", &[SECRET])]);
+    let house = house(vec![trigger("github", &[SECRET]), trigger("notion", &[SECRET])]).await;
     let service = house.service().await;
     let mut crashes = 0;
     for delivery in 0..400 {
@@ -172,7 +176,7 @@ async fn who_finds_the_queue_full_waits_for_most_of_the_ack_deadline_and_is_aske
     let options = Options { store: Some(Arc::new(store.clone())), queue_bytes_max: 0, ..options };
     let ack_deadline = Duration::from_millis(200);
     let log = Log::open(options).unwrap();
-    let house = house_on(folder, log, ack_deadline, vec![trigger("github", &[SECRET])]);
+    let house = house_on(folder, log, ack_deadline, vec![trigger("github", &[SECRET])]).await;
     let service = house.service().await;
     store.interrupt(Some(|| {
         while IS_STUCK.load(Ordering::Relaxed) {
@@ -201,7 +205,7 @@ async fn who_finds_the_queue_full_waits_for_most_of_the_ack_deadline_and_is_aske
 
 #[actix::test]
 async fn a_pause_survives_the_actor_and_is_lifted_by_its_successor() {
-    let house = house(vec![trigger("github", &[SECRET])]);
+    let house = house(vec![trigger("github", &[SECRET])]).await;
     let service = house.service().await;
     let id = "github".parse().unwrap();
     house.provider("github").change(&id, Change::Pause).await.unwrap();
@@ -218,7 +222,7 @@ async fn a_pause_survives_the_actor_and_is_lifted_by_its_successor() {
 
 #[actix::test]
 async fn a_learned_secret_is_sealed_survives_the_actor_and_is_not_overwritten() {
-    let house = house(vec![trigger("notion", &[])]);
+    let house = house(vec![trigger("notion", &[])]).await;
     let service = house.service().await;
     let teach = |token: &str| {
         let body = format!("{{\"verification_token\":\"{token}\"}}");
@@ -244,7 +248,7 @@ async fn a_learned_secret_is_sealed_survives_the_actor_and_is_not_overwritten() 
 
 #[actix::test]
 async fn a_secret_that_an_operator_sets_is_not_overwritten_by_a_handshake() {
-    let house = house(vec![trigger("notion", &[])]);
+    let house = house(vec![trigger("notion", &[])]).await;
     let service = house.service().await;
     let is_armed = || house.provider("notion").trigger(0).is_armed(Clock::system().now());
     while !is_armed() {
@@ -267,7 +271,7 @@ async fn a_secret_that_an_operator_sets_is_not_overwritten_by_a_handshake() {
 
 #[actix::test]
 async fn two_handshakes_at_once_teach_one_secret() {
-    let house = house(vec![trigger("notion", &[])]);
+    let house = house(vec![trigger("notion", &[])]).await;
     let service = house.service().await;
     while !house.provider("notion").trigger(0).is_armed(Clock::system().now()) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -308,7 +312,7 @@ async fn send_batch(house: &House, body: &str) -> (Vec<Arc<crate::event::StoredE
 
 #[actix::test]
 async fn the_elements_of_a_batch_are_events_that_together_are_the_delivery() {
-    let house = house(vec![trigger("asana", &[SECRET])]);
+    let house = house(vec![trigger("asana", &[SECRET])]).await;
     let body = r#"{ "events": [ {"action":"added","resource":{"gid":"1","resource_type":"task"}} ,
         {"action": "removed", "resource": {"gid": "2", "resource_type": "story"}} ] }"#;
     let (events, count) = send_batch(&house, body).await;
@@ -326,7 +330,7 @@ async fn the_elements_of_a_batch_are_events_that_together_are_the_delivery() {
 
 #[actix::test]
 async fn a_large_batch_names_its_first_events_and_their_number() {
-    let house = house(vec![trigger("asana", &[SECRET])]);
+    let house = house(vec![trigger("asana", &[SECRET])]).await;
     let element = r#"{"action":"added","resource":{"gid":"1","resource_type":"task"}}"#;
     let body = format!(r#"{{"events":[{}]}}"#, vec![element; 300].join(","));
     let (named, count) = send_batch(&house, &body).await;
@@ -372,7 +376,7 @@ fn however_a_body_arrives_it_has_one_verdict_and_is_stored_as_it_is() {
     let cases = (lengths, prop_oneof![Just(7_usize), Just(65_536), Just(usize::MAX), 1_000..200_000_usize]);
     let cases = (cases, any::<bool>(), proptest::option::of(any::<proptest::sample::Index>()));
     let system = actix::System::new();
-    let house = system.block_on(async { house(vec![trigger("github", &[SECRET])]) });
+    let house = system.block_on(house(vec![trigger("github", &[SECRET])]));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
     let result = runner.run(&cases, |((length, chunk_bytes), declared, changed)| {
         let original: Vec<u8> = (0..length).map(|n| (n * n % 251) as u8).collect();

@@ -1,8 +1,9 @@
 //! The actor of one provider.
 //!
-//! Owns the provider's resolved and learned secrets, the activation and handshake state of its
-//! triggers, and their verifiers; publishes one immutable [`TriggerSnapshot`] per trigger, and runs the
-//! [`Ticker`] of its cron triggers and the [`Keeper`] of its permits. The
+//! Owns the provider's resolved and learned secrets, and the activation and handshake state of its
+//! triggers; publishes one immutable [`TriggerSnapshot`](super::TriggerSnapshot) per trigger, and runs
+//! the [`Lifecycle`] of its connector, the [`Ticker`] of its cron triggers, a [`Poller`] for each poll trigger and the
+//! [`Keeper`] of its permits. The
 //! [`ProviderHandle`](super::ProviderHandle) sends it what changes state; it writes to the log. Its
 //! mailbox holds [`MAILBOX`] messages: rejections beyond that are counted, not queued. A rebuild
 //! keeps all that the log has (pauses, arming, learned secrets), and the rate buckets and counters,
@@ -13,13 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::catalog::ProviderEntry;
 use crate::clock::Clock;
 use crate::config::Trigger;
-use crate::connector::{Signer, Verifier};
+use crate::connector::ConnectorRegistry;
 use crate::event::{RejectReason, Timestamp, TriggerId};
 use crate::event_log::record::{Audit, Record, Sealed, Switch, Switched};
 use crate::event_log::{self, Log};
@@ -28,11 +28,15 @@ use crate::permits::RateLimiterFactory;
 use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
+use super::callbacks::Callbacks;
+use super::lifecycle::{Lifecycle, Running};
 use super::permits::{Keeper, Keeping};
-use super::settings::{TriggerSecret, settings_with, trigger_secrets};
+use super::poller::Poller;
+use super::published::Published;
+use super::settings::{TriggerSecret, trigger_secrets};
 use super::ticker::Ticker;
 use super::timeline;
-use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Activation, Fixed, SecretSlot, TriggerSnapshot};
+use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Fixed, SecretSlot};
 
 /// Most messages that wait for the actor. Beyond it, rejections are only counted.
 const MAILBOX: usize = 256;
@@ -62,75 +66,31 @@ pub struct Deps {
     pub public_url: Option<String>,
     /// Told whenever a secret verified a delivery for the first time, and that is on the device.
     pub secret_news: Arc<Notify>,
+    /// Builds the provider's connector.
+    pub registry: ConnectorRegistry,
+    /// Where the connector's callbacks run.
+    pub callbacks: Callbacks,
     /// The provider's triggers, with what survives the actor.
     pub triggers: Vec<(Arc<Trigger>, Arc<Fixed>)>,
 }
 
 impl Deps {
-    /// Publishes the snapshots of all triggers.
-    pub(super) fn publish_all(&self, published: &Published) {
-        for index in 0..self.triggers.len() {
-            self.publish(published, index);
-        }
-    }
-
-    /// Publishes a trigger's snapshot from the log's state and the secrets as they are now.
+    /// Publishes what the log says of a trigger's switches.
     fn publish(&self, published: &Published, index: usize) {
-        let (trigger, fixed) = &self.triggers[index];
-        let state = self.log.state().trigger(&trigger.id);
-        let last = published[index].load();
-        let (engine, failure) = match self.engine(trigger, fixed, &last.secrets) {
-            Ok(engine) => (engine, None),
-            Err(error) => {
-                tracing::error!(trigger_id = %trigger.id, %error, "trigger could not be activated");
-                let (verifier, signer) = (last.verifier.clone(), last.signer.clone());
-                (Engine { verifier, signer, secrets: last.secrets.clone() }, Some(error))
-            }
-        };
-        let Engine { verifier, signer, secrets } = engine;
-        let activation = match failure {
-            Some(error) if verifier.is_none() => Activation::Failed(error),
-            _ if state.paused => Activation::Paused,
-            _ => Activation::Active,
-        };
-        published[index].store(Arc::new(TriggerSnapshot {
-            trigger_id: trigger.id.clone(),
-            provider: trigger.provider.clone(),
-            activation,
-            verifier,
-            signer,
-            secrets,
-            armed_until: state.armed_until,
-            fixed: fixed.clone(),
-        }));
-    }
-
-    /// Builds what verifies a trigger's deliveries, and what signs with its current secret.
-    fn engine(&self, trigger: &Trigger, fixed: &Fixed, before: &[SecretSlot]) -> Result<Engine, String> {
-        if trigger.cron().is_some() {
-            return Ok(Engine::default());
-        }
-        let sealed = |name: &str| self.log.state().sealed(name);
-        let secrets = trigger_secrets(&self.entry, trigger, &self.vault, &sealed, &fixed.last_good);
-        for missing in &secrets.unresolved {
-            let (reference, why) = (&missing.reference, &missing.why);
-            let served_on = missing.has_last_good;
-            tracing::warn!(trigger_id = %trigger.id, reference, why, served_on, "a secret cannot be had");
-        }
-        let secrets = secrets.all()?;
-        let url = self.public_url.as_deref();
-        let settings = settings_with(trigger, &secrets, &self.vault, &sealed, url)?;
-        let verifier = Verifier::new(&self.entry, &settings).map_err(|error| error.to_string())?;
-        let signer = Signer::new(&self.entry, &settings).map_err(|error| error.to_string())?;
-        Ok(Engine {
-            verifier: Some(Arc::new(verifier)),
-            signer: signer.map(Arc::new),
-            secrets: self.slots(trigger, &secrets, before),
-        })
+        let state = self.log.state().trigger(&self.triggers[index].0.id);
+        published.update(index, |snapshot| {
+            snapshot.is_paused = state.paused;
+            snapshot.armed_until = state.armed_until;
+        });
     }
 
     /// Returns where successes of a trigger's secrets are noted.
-    fn slots(&self, trigger: &Trigger, secrets: &[TriggerSecret], before: &[SecretSlot]) -> Vec<SecretSlot> {
+    pub(super) fn slots(
+        &self,
+        trigger: &Trigger,
+        secrets: &[TriggerSecret],
+        before: &[SecretSlot],
+    ) -> Vec<SecretSlot> {
         let state = self.log.state();
         let Some(fingerprints) = self.vault.fingerprints(&|name: &str| state.sealed(name)) else {
             return Vec::new();
@@ -146,38 +106,39 @@ impl Deps {
     }
 }
 
-/// What verifies, what signs, and with which secrets.
-#[derive(Default)]
-struct Engine {
-    verifier: Option<Arc<Verifier>>,
-    signer: Option<Arc<Signer>>,
-    secrets: Vec<SecretSlot>,
-}
-
-/// What the actor publishes: a snapshot for each trigger, in the order of [`Deps::triggers`].
-pub(super) type Published = Arc<Vec<ArcSwap<TriggerSnapshot>>>;
-
 /// The actor of one provider.
 pub struct ProviderActor {
     deps: Deps,
-    published: Published,
+    published: Arc<Published>,
     /// When the process started.
     started_at: Timestamp,
-    /// The future in which the cron triggers tick.
-    ticking: Option<SpawnHandle>,
-    /// The task that keeps what the permits know.
-    keeping: Option<Keeping>,
+    /// What runs as long as the actor: the connector's lifecycle, and what keeps the permits.
+    tasks: Option<(Running, Keeping)>,
+    /// Cron triggers that tick, and polls.
+    running: Vec<SpawnHandle>,
     /// The timer after which successes of secrets are written.
     seeing: Option<SpawnHandle>,
     _lifeline: Lifeline,
 }
 
 impl ProviderActor {
-    /// Builds the actor and publishes what it knows. A trigger whose secrets cannot be had keeps its
-    /// last good snapshot, if it has one.
-    pub(super) fn new(deps: Deps, published: Published, started_at: Timestamp, lifeline: Lifeline) -> Self {
-        deps.publish_all(&published);
-        Self { deps, published, started_at, ticking: None, keeping: None, seeing: None, _lifeline: lifeline }
+    /// Builds the actor and publishes what the log says of its triggers.
+    pub(super) fn new(
+        deps: Deps,
+        published: Arc<Published>,
+        started_at: Timestamp,
+        lifeline: Lifeline,
+    ) -> Self {
+        (0..deps.triggers.len()).for_each(|index| deps.publish(&published, index));
+        Self {
+            deps,
+            published,
+            started_at,
+            tasks: None,
+            running: Vec::new(),
+            seeing: None,
+            _lifeline: lifeline,
+        }
     }
 }
 
@@ -192,9 +153,13 @@ impl Actor for ProviderActor {
             self.write_counted(index, ctx);
         }
         self.write_seen(ctx);
+        let lifecycle = Lifecycle::new(self.deps.clone(), self.published.clone());
+        self.tasks = Some((lifecycle.start(), Keeper::new(&self.deps).start()));
         let ticker = Ticker::new(&self.deps, self.started_at);
-        self.ticking = ticker.map(|ticker| ctx.spawn(ticker.run().into_actor(self)));
-        self.keeping = Some(Keeper::new(&self.deps).start());
+        self.running.extend(ticker.map(|ticker| ctx.spawn(ticker.run().into_actor(self))));
+        for poller in Poller::all(&self.deps, &self.published) {
+            self.running.push(ctx.spawn(poller.run().into_actor(self)));
+        }
     }
 }
 
@@ -263,7 +228,7 @@ impl Handler<SecretSeen> for ProviderActor {
     }
 }
 
-/// Tick and keep permits no more, and write what was counted now; the answer comes when the log has it.
+/// Begin nothing more, and write what was counted now; the answer comes when the log has it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Flush;
@@ -273,10 +238,12 @@ impl Handler<Flush> for ProviderActor {
 
     fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
         // A tick that is cut off is stored or stays due; what permits know is written at the end.
-        self.ticking.take().map(|ticking| ctx.cancel_future(ticking));
-        self.keeping = None;
+        for running in self.running.drain(..) {
+            ctx.cancel_future(running);
+        }
+        self.tasks = None;
         let counted = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index));
-        let lines = counted.chain(self.seen()).collect();
+        let lines = counted.chain(timeline::news(self.published.all(), self.deps.clock.now())).collect();
         write(self.deps.log.clone(), lines)
     }
 }
@@ -332,17 +299,15 @@ impl Handler<Set> for ProviderActor {
     }
 }
 
-/// A secret of the store changed: resolve and publish anew.
+/// A secret of the store changed: look at the bindings anew; the answer is the request's number.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "u64")]
 pub(super) struct Refresh;
 
 impl Handler<Refresh> for ProviderActor {
-    type Result = ();
+    type Result = u64;
 
-    fn handle(&mut self, _: Refresh, ctx: &mut Self::Context) {
-        self.deps.publish_all(&self.published);
-        self.write_seen(ctx);
+    fn handle(&mut self, _: Refresh, ctx: &mut Self::Context) -> u64 {
         let now = self.deps.clock.now();
         for (trigger, fixed) in &self.deps.triggers {
             // An operator who sets the secret waits for no handshake that would bring another.
@@ -352,6 +317,7 @@ impl Handler<Refresh> for ProviderActor {
                 ctx.notify(Set(trigger.id.clone(), Switch::TriggerArmed(trigger.id.clone(), Some(now))));
             }
         }
+        self.published.request()
     }
 }
 
@@ -372,9 +338,9 @@ pub enum LearnError {
     NotRunning(#[from] crate::supervise::NotRunning),
 }
 
-/// An unsigned handshake carried a secret.
+/// An unsigned handshake carried a secret; the answer is the number of the request to take it up.
 #[derive(Message)]
-#[rtype(result = "Result<(), LearnError>")]
+#[rtype(result = "Result<u64, LearnError>")]
 pub(super) struct Learn {
     pub(super) trigger_id: TriggerId,
     pub(super) name: String,
@@ -384,19 +350,18 @@ pub(super) struct Learn {
 
 impl Handler<Learn> for ProviderActor {
     // One at a time: of two handshakes at once, the first one wins.
-    type Result = AtomicResponse<Self, Result<(), LearnError>>;
+    type Result = AtomicResponse<Self, Result<u64, LearnError>>;
 
     fn handle(&mut self, message: Learn, _: &mut Self::Context) -> Self::Result {
         let records = self.learned(&message);
         let log = self.deps.log.clone();
         let durable = async move { Ok(log.append_durable(records?).await.map(drop)?) };
         let index = self.index(&message.trigger_id);
-        AtomicResponse::new(Box::pin(durable.into_actor(self).map(move |result, actor, ctx| {
+        AtomicResponse::new(Box::pin(durable.into_actor(self).map(move |result, actor, _| {
             if let Some(index) = index {
                 actor.deps.publish(&actor.published, index);
-                actor.write_seen(ctx);
             }
-            result
+            result.map(|()| actor.published.request())
         })))
     }
 }
@@ -466,25 +431,10 @@ impl ProviderActor {
         ctx.notify(Set(trigger.id.clone(), Switch::TriggerArmed(trigger.id.clone(), Some(until))));
     }
 
-    /// Returns what is new of the secrets' use.
-    fn seen(&self) -> Vec<Record> {
-        timeline::news(self.published.iter().map(ArcSwap::load_full), self.deps.clock.now())
-    }
-
     /// Writes what is new of the secrets' use, and tells who waits for it.
     fn write_seen(&self, ctx: &mut Context<Self>) {
-        let records = self.seen();
-        if records.is_empty() {
-            return;
-        }
-        let (log, news) = (self.deps.log.clone(), self.deps.secret_news.clone());
-        let written = async move {
-            match log.append_durable(records).await {
-                Ok(_) => news.notify_one(),
-                Err(error) => tracing::warn!(%error, "could not write when secrets were used"),
-            }
-        };
-        ctx.spawn(written.into_actor(self));
+        let writing = timeline::write(self.deps.clone(), self.published.clone());
+        ctx.spawn(writing.into_actor(self));
     }
 
     fn write_counted(&self, index: usize, ctx: &mut Context<Self>) {

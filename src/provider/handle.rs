@@ -6,25 +6,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::ArbiterHandle;
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 
-use crate::connector::{Rejection, Signer};
+use crate::connector::{ConnectorMetrics, Rejection, Signer};
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::event_log::record::Switch;
 use crate::flow::TokenBucket;
 use crate::secrets::Secret;
 use crate::supervise::{NotRunning, Supervised};
 
-use super::actor::{Counted, Flush, Learn, Noted, Published, Refresh, Rejected, SecretSeen, Set};
+use super::actor::{Counted, Flush, Learn, Noted, Refresh, Rejected, SecretSeen, Set};
+use super::callbacks::Callbacks;
 use super::calls::Calls;
 use super::permits::Keeper;
+use super::published::Published;
 use super::timeline::Tell;
-use super::{Activation, Deps, LearnError, ProviderActor, PublishedKeys, TriggerSnapshot, Unavailable};
+use super::{Deps, LearnError, ProviderActor, PublishedKeys, TriggerSnapshot, Unavailable};
 
 /// Lines per second that one provider may write of what was not to be had.
 const UNAVAILABLE_LINES_PER_SECOND: f64 = 1.0 / 60.0;
 /// Such lines at once.
 const UNAVAILABLE_LINES_BURST: u32 = 10;
+/// Lines per second that one provider may write of deliveries on which its connector failed.
+const FAILED_LINES_PER_SECOND: f64 = 1.0;
+/// Such lines at once.
+const FAILED_LINES_BURST: u32 = 100;
+/// Longest detail of such a line.
+const FAILED_DETAIL_BYTES_MAX: usize = 1_024;
 /// How long an ending actor may take to write what is left to write.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -42,45 +50,36 @@ pub enum Change {
 /// One provider: its published snapshots, and the actor behind them.
 pub struct ProviderHandle {
     id: ProviderId,
-    published: Published,
+    published: Arc<Published>,
+    callbacks: Callbacks,
     actor: Supervised<ProviderActor>,
     keys: PublishedKeys,
     calls: Calls,
     keeper: Keeper,
     /// Lines of the audit for what was not to be had.
     unavailable_lines: TokenBucket,
+    /// Lines of the audit for deliveries on which the connector failed.
+    failed_lines: TokenBucket,
 }
 
 impl ProviderHandle {
-    /// Starts the actor of one provider on `arbiter`. The snapshots are there when this returns.
+    /// Starts the actor of one provider on `arbiter`. Its triggers take deliveries when its connector is
+    /// activated, for which [`settled`](Self::settled) waits.
     pub fn start(deps: Deps, arbiter: &ArbiterHandle) -> Self {
-        let unpublished = deps.triggers.iter().map(|(trigger, fixed)| {
-            ArcSwap::from_pointee(TriggerSnapshot {
-                trigger_id: trigger.id.clone(),
-                provider: trigger.provider.clone(),
-                activation: Activation::Failed("not started".to_owned()),
-                verifier: None,
-                signer: None,
-                secrets: Vec::new(),
-                armed_until: None,
-                fixed: fixed.clone(),
-            })
-        });
-        let published: Published = Arc::new(unpublished.collect());
-        let id = deps.entry.id.clone();
-        // The first publish is made here, so that no request finds the door open and nobody behind it.
-        deps.publish_all(&published);
+        let published = Arc::new(Published::new(&deps));
+        let (id, callbacks) = (deps.entry.id.clone(), deps.callbacks.clone());
         let keeper = Keeper::new(&deps);
         keeper.restore();
         let keys = PublishedKeys::new(deps.outbound.clone(), deps.clock.clone());
         let calls = Calls::new(deps.outbound.clone(), deps.clock.clone());
         let unavailable_lines = TokenBucket::new(UNAVAILABLE_LINES_PER_SECOND, UNAVAILABLE_LINES_BURST);
+        let failed_lines = TokenBucket::new(FAILED_LINES_PER_SECOND, FAILED_LINES_BURST);
         let factory = {
             let (published, started_at) = (published.clone(), deps.clock.now());
             move |lifeline| ProviderActor::new(deps.clone(), published.clone(), started_at, lifeline)
         };
         let actor = Supervised::start(format!("provider {id}"), arbiter, factory);
-        Self { id, published, actor, keys, calls, keeper, unavailable_lines }
+        Self { id, published, callbacks, actor, keys, calls, keeper, unavailable_lines, failed_lines }
     }
 
     /// Returns the provider's id.
@@ -90,12 +89,22 @@ impl ProviderHandle {
 
     /// Returns the snapshot of the provider's trigger number `index`, as [`Providers::route`] gave it.
     pub fn trigger(&self, index: usize) -> Guard<Arc<TriggerSnapshot>> {
-        self.published[index].load()
+        self.published.load(index)
     }
 
     /// Returns the snapshots of all its triggers.
     pub fn triggers(&self) -> impl Iterator<Item = Arc<TriggerSnapshot>> + '_ {
-        self.published.iter().map(ArcSwap::load_full)
+        self.published.all()
+    }
+
+    /// Returns when the first activation has ended, whatever came of it.
+    pub async fn settled(&self) {
+        self.published.settled().await;
+    }
+
+    /// Returns what its connector counts.
+    pub fn metrics(&self) -> &ConnectorMetrics {
+        self.published.metrics()
     }
 
     /// Returns how often the actor was rebuilt.
@@ -129,7 +138,9 @@ impl ProviderHandle {
     ///
     /// If the actor is not there; its next life resolves them.
     pub async fn refresh(&self) -> Result<(), NotRunning> {
-        self.actor.ask(Refresh).await
+        let request = self.actor.ask(Refresh).await?;
+        self.published.in_force(request).await;
+        Ok(())
     }
 
     /// Hands over a secret that an unsigned handshake carried; returns when it is kept.
@@ -144,7 +155,10 @@ impl ProviderHandle {
         secret: Secret,
         peer: IpAddr,
     ) -> Result<(), LearnError> {
-        self.actor.ask(Learn { trigger_id: trigger_id.clone(), name, secret, peer }).await?
+        let learn = Learn { trigger_id: trigger_id.clone(), name, secret, peer };
+        let request = self.actor.ask(learn).await??;
+        self.published.in_force(request).await;
+        Ok(())
     }
 
     /// Notes with which secret of the trigger's main list a delivery verified, as its verifier told.
@@ -183,10 +197,19 @@ impl ProviderHandle {
         }
     }
 
-    /// Records that a connector panicked on a delivery.
-    pub(crate) fn panicked(&self, trigger_id: &TriggerId, peer: IpAddr, at: Timestamp) {
-        let trigger_id = trigger_id.clone();
-        self.actor.tell(Noted { trigger_id, peer, at, code: "connector_panicked", detail: String::new() });
+    /// Records that a connector failed on a delivery: `code` says how, `detail` why, without secrets.
+    /// Lines beyond a bound are not written.
+    pub(crate) fn failed(
+        &self,
+        trigger_id: &TriggerId,
+        (peer, at): (IpAddr, Timestamp),
+        code: &'static str,
+        detail: &str,
+    ) {
+        if self.failed_lines.try_take(at.as_microsecond()).is_ok() {
+            let detail = detail[..detail.floor_char_boundary(FAILED_DETAIL_BYTES_MAX)].to_owned();
+            self.actor.tell(Noted { trigger_id: trigger_id.clone(), peer, at, code, detail });
+        }
     }
 
     /// Returns the public keys that the provider publishes.
@@ -245,11 +268,19 @@ impl ProviderHandle {
         }
     }
 
-    /// Writes what is left to write and ends the actor; its snapshots stay.
-    pub async fn stop(&self) {
+    /// Writes what is left to write, ends the actor, and gives the connector `limit` to end; the snapshots stay.
+    pub async fn stop(&self, limit: Duration) {
         // An actor that is being rebuilt just now leaves the sums of some rejections unwritten.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.actor.ask(Flush)).await;
         self.actor.stop();
+        self.published.drain();
+        if let Some(connector) = self.published.take_begun() {
+            let ending = async move { connector.shutdown(limit).await };
+            if let Err(error) = self.callbacks.call(limit, ending).await {
+                tracing::warn!(provider = %self.id, %error, "connector did not end well");
+            }
+        }
+        self.published.log().flush().await;
     }
 }
 
@@ -288,7 +319,7 @@ impl Providers {
     /// Returns what signs as the provider of a trigger does, with the trigger's current secret.
     pub fn signer(&self, trigger_id: &TriggerId) -> Option<Arc<Signer>> {
         let mut triggers = self.handles.iter().flat_map(ProviderHandle::triggers);
-        triggers.find(|trigger| trigger.trigger_id == *trigger_id)?.signer.clone()
+        triggers.find(|trigger| trigger.trigger_id == *trigger_id)?.engine.as_ref()?.signer.clone()
     }
 
     /// Returns all providers.

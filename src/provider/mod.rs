@@ -8,10 +8,16 @@
 
 mod actor;
 mod audit_gate;
+mod callbacks;
 mod calls;
+mod connector_log;
 mod handle;
 mod keys;
+mod lifecycle;
+mod own_events;
 mod permits;
+mod poller;
+mod published;
 mod remote;
 mod settings;
 mod snapshot;
@@ -19,11 +25,13 @@ mod ticker;
 mod timeline;
 
 pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
+pub use callbacks::Callbacks;
 pub use handle::{Change, ProviderHandle, Providers};
 pub use keys::{Document, PublishedKeys};
+pub use poller::PollStatus;
 pub use remote::Unavailable;
 pub use settings::{LastGood, TriggerSecret, TriggerSecrets, Unresolved, trigger_secrets, trigger_settings};
-pub use snapshot::{Activation, Counters, Fixed, TriggerSnapshot};
+pub use snapshot::{Activation, Counters, Engine, Failure, Fixed, TriggerSnapshot};
 pub use timeline::SecretSlot;
 
 /// The topic of rejected deliveries.

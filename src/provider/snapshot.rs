@@ -4,37 +4,82 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::connector::{Credentials, Reply, Signer, Verifier};
+use crate::catalog::ProviderEntry;
+use crate::config::Trigger;
+use crate::connector::{Connector, Credentials, Reply, Signer, TriggerBinding};
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::flow::TokenBucket;
 
 use super::audit_gate::AuditGate;
+use super::poller::{PollStatus, Polling};
 use super::settings::LastGood;
 use super::timeline::SecretSlot;
 
-/// Whether a trigger takes deliveries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What becomes of a trigger's deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
+    /// Its connector is not ready yet; deliveries get 503, so that the provider sends them again.
+    Starting,
     /// Deliveries start runs.
     Active,
     /// Deliveries are taken and held.
     Paused,
-    /// The trigger could not be activated; deliveries get 503, so that the provider sends them again.
-    Failed(String),
+    /// The server stops: no delivery comes any more.
+    Draining,
+    /// The trigger could not be activated, and is tried again; until then deliveries get 503.
+    Failed,
+}
+
+impl Activation {
+    /// Returns the state's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Activation::Starting => "starting",
+            Activation::Active => "active",
+            Activation::Paused => "paused",
+            Activation::Draining => "draining",
+            Activation::Failed => "failed",
+        }
+    }
+}
+
+/// Why the last activation of a trigger came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, without secrets.
+    pub reason: String,
+    /// How many attempts in a row failed.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub next_at: Timestamp,
+}
+
+/// What judges an active trigger's deliveries.
+#[derive(Clone)]
+pub struct Engine {
+    /// Verifies and normalizes.
+    pub connector: Arc<dyn Connector>,
+    /// What the connector was activated with.
+    pub(super) binding: Arc<TriggerBinding>,
+    /// Signs as the provider does, with the current secret, for deliveries that carry its signature anew.
+    pub signer: Option<Arc<Signer>>,
 }
 
 /// One trigger as the workers see it. Replaced as a whole whenever the actor's state changes.
+#[derive(Clone)]
 pub struct TriggerSnapshot {
     /// The trigger's id.
     pub trigger_id: TriggerId,
     /// Its provider.
     pub provider: ProviderId,
-    /// Whether it takes deliveries.
-    pub activation: Activation,
-    /// Verifies and normalizes; absent while activation failed.
-    pub verifier: Option<Arc<Verifier>>,
-    /// Signs as the provider does, with the current secret, for deliveries that carry its signature anew.
-    pub signer: Option<Arc<Signer>>,
+    /// What judges its deliveries; absent until a first activation succeeds.
+    pub engine: Option<Engine>,
+    /// Why the last activation failed, if so. One that was active before goes on as it was.
+    pub failure: Option<Failure>,
+    /// Whether an operator has it paused.
+    pub is_paused: bool,
+    /// Whether the server stops.
+    pub is_draining: bool,
     /// Its secrets, those of the main list in front; empty where no fingerprints can be made of them.
     pub secrets: Vec<SecretSlot>,
     /// Until when an unsigned handshake may teach the trigger its secret.
@@ -61,14 +106,16 @@ pub struct Fixed {
     pub bucket: Option<TokenBucket>,
     /// Where values stand that are not stored.
     pub credentials: Credentials,
-    /// The payload's schema name.
-    pub schema: String,
+    /// The provider's catalogue entry.
+    pub entry: Arc<ProviderEntry>,
     /// What its secrets were when they were last to be had.
     pub last_good: LastGood,
     /// Bounds the audit of rejections.
     pub(crate) gate: AuditGate,
     /// What went by.
     pub counters: Counters,
+    /// How its polls go.
+    pub(crate) polling: Polling,
 }
 
 /// What went by on a trigger since the process started.
@@ -107,7 +154,40 @@ impl Counters {
     }
 }
 
+impl Fixed {
+    /// Returns how the trigger's polls go.
+    pub fn polling(&self) -> PollStatus {
+        self.polling.lock().clone()
+    }
+}
+
 impl TriggerSnapshot {
+    /// Returns the snapshot of a trigger whose connector is not there yet.
+    pub(super) fn new(trigger: &Trigger, fixed: &Arc<Fixed>) -> Self {
+        Self {
+            trigger_id: trigger.id.clone(),
+            provider: trigger.provider.clone(),
+            engine: None,
+            failure: None,
+            is_paused: false,
+            is_draining: false,
+            secrets: Vec::new(),
+            armed_until: None,
+            fixed: fixed.clone(),
+        }
+    }
+
+    /// Returns what becomes of the trigger's deliveries.
+    pub fn activation(&self) -> Activation {
+        match (&self.engine, &self.failure) {
+            _ if self.is_draining => Activation::Draining,
+            (Some(_), _) if self.is_paused => Activation::Paused,
+            (Some(_), _) => Activation::Active,
+            (None, Some(_)) => Activation::Failed,
+            (None, None) => Activation::Starting,
+        }
+    }
+
     /// Tells whether an unsigned handshake may teach the trigger its secret at `now`.
     pub fn is_armed(&self, now: Timestamp) -> bool {
         self.armed_until.is_some_and(|until| now < until)

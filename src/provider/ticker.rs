@@ -9,20 +9,18 @@
 //! start of the process, or further back than [`LATE_MAX`]; then the trigger's `catchup` decides.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::SignedDuration;
 use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::{Catchup, Cron, Trigger};
-use crate::event::{
-    Body, CRON_TICK, EventContent, Origin, ProviderId, SignatureStatus, Timestamp, TriggerId, new_trace_id,
-};
+use crate::event::{Body, CRON_TICK, Timestamp, TriggerId};
 use crate::event_log::record::{self, CronChange, Missed, Record};
-use crate::event_log::{self, Condition, IngestError, Ingested, Log, NewEvent};
+use crate::event_log::{self, IngestError};
 
+use super::own_events::{OwnEvent, OwnEvents, STORED_AT_ONCE};
 use super::{Deps, Fixed};
 
 /// How late a tick may be and still counts as kept: longer than an actor takes to be rebuilt and the device
@@ -31,13 +29,9 @@ const LATE_MAX: SignedDuration = SignedDuration::from_secs(60);
 /// Most missed ticks that `catchup = "all"` makes up for: the last ones. More would flood the functions
 /// after a long absence of a trigger that ticks every second.
 const CATCHUP_MAX: usize = 1_000;
-/// Ticks that are stored at once.
-const STORED_AT_ONCE: usize = 100;
 /// How far the clock may be set back before schedules begin anew at the new time; until then they wait for
 /// it to come back to where it was. Vixie cron's bound: more than any change of summer time.
 const SET_BACK_MAX: SignedDuration = SignedDuration::from_hours(3);
-/// How long a tick waits for room in the log before it is tried again.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause after the log did not take a tick.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -54,9 +48,8 @@ enum Error {
 
 /// The schedules of one provider.
 pub(super) struct Ticker {
-    log: Log,
+    events: OwnEvents,
     clock: Clock,
-    provider: ProviderId,
     /// When the process started; what was due before was missed.
     started_at: Timestamp,
     schedules: Vec<Timed>,
@@ -137,8 +130,9 @@ impl Ticker {
             recorded: None,
         };
         let schedules: Vec<_> = scheduled.map(timed).collect();
-        let (log, clock, provider) = (deps.log.clone(), deps.clock.clone(), deps.entry.id.clone());
-        (!schedules.is_empty()).then_some(Self { log, clock, provider, started_at, schedules })
+        let events = OwnEvents { log: deps.log.clone(), provider: deps.entry.id.clone() };
+        let clock = deps.clock.clone();
+        (!schedules.is_empty()).then_some(Self { events, clock, started_at, schedules })
     }
 
     /// Ticks until the log is closed.
@@ -149,7 +143,7 @@ impl Ticker {
                 Err(Error::Ingest(IngestError::Failing(event_log::Error::Closed)))
                 | Err(Error::Log(event_log::Error::Closed)) => return,
                 Err(error) => {
-                    tracing::warn!(provider = %self.provider, %error, "a tick could not be stored and stays due");
+                    tracing::warn!(provider = %self.events.provider, %error, "a tick could not be stored and stays due");
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
             }
@@ -180,7 +174,7 @@ impl Ticker {
         if first > now {
             return Ok(Some(first));
         }
-        if self.log.health().condition != Condition::Ok {
+        if !self.events.takes_events() {
             return Err(Error::Refused);
         }
         let Plan { missed, ticks } = plan(cron, through, now, self.started_at);
@@ -204,9 +198,9 @@ impl Ticker {
             Some(through) => Some(through),
             None => {
                 // An actor that was here before may have stored what is not folded yet.
-                let tail = *self.log.tail().borrow();
-                self.log.folded(tail).await?;
-                let state = self.log.state().schedule(id);
+                let tail = *self.events.log.tail().borrow();
+                self.events.log.folded(tail).await?;
+                let state = self.events.log.state().schedule(id);
                 state.filter(|state| state.schedule == schedule).map(|state| state.through)
             }
         };
@@ -242,52 +236,28 @@ impl Ticker {
     async fn append(&self, index: usize, at: Timestamp, change: CronChange) -> Result<(), Error> {
         let trigger_id = self.schedules[index].trigger.id.clone();
         let record = Record::Cron(record::Cron { at, trigger_id, change });
-        Ok(self.log.append_durable(vec![record]).await.map(drop)?)
+        Ok(self.events.log.append_durable(vec![record]).await.map(drop)?)
     }
 
     /// Stores ticks of one trigger, in order.
     async fn store(&mut self, index: usize, now: Timestamp, ticks: &[Tick]) -> Result<(), Error> {
         let timed = &self.schedules[index];
-        let held = self.log.state().trigger(&timed.trigger.id).paused;
-        let new = |tick: &Tick| NewEvent {
-            content: self.content(timed, *tick, now, held),
-            window: timed.fixed.dedupe_window,
-        };
-        let events = ticks.iter().map(new).collect();
-        for ingested in self.log.ingest(events, Instant::now() + DEADLINE).await? {
-            let counters = &timed.fixed.counters;
-            match ingested {
-                Ingested::Stored(_) => counters.count_accepted(now),
-                Ingested::Duplicate(_) => counters.count_duplicate(),
-            }
-        }
+        let events = ticks.iter().map(|tick| event(&timed.trigger.id, *tick)).collect();
+        self.events.store((&timed.trigger, &timed.fixed), now, events).await?;
         let timed = &mut self.schedules[index];
         timed.through = timed.through.max(ticks.last().map(|tick| tick.at));
         Ok(())
     }
+}
 
-    fn content(&self, timed: &Timed, tick: Tick, now: Timestamp, held: bool) -> EventContent {
-        let cron_id = &timed.trigger.id;
-        let payload = Payload { scheduled_at: tick.at, cron_id, catchup: tick.catchup };
-        let body = serde_json::to_vec(&payload).expect("a payload serializes");
-        EventContent {
-            provider: self.provider.clone(),
-            trigger_id: cron_id.clone(),
-            kind: CRON_TICK.to_owned(),
-            received_at: now,
-            occurred_at: Some(tick.at),
-            dedupe_key: Some(tick.at.to_string()),
-            trace_id: new_trace_id(),
-            origin: Origin::Live,
-            held,
-            method: String::new(),
-            url: String::new(),
-            headers: vec![("content-type".to_owned(), Bytes::from_static(b"application/json"))],
-            body: Body::Inline(body.into()),
-            batch: None,
-            schema: timed.fixed.schema.clone(),
-            signature_status: SignatureStatus::Unsigned,
-        }
+fn event(cron_id: &TriggerId, tick: Tick) -> OwnEvent {
+    let payload = Payload { scheduled_at: tick.at, cron_id, catchup: tick.catchup };
+    OwnEvent {
+        kind: CRON_TICK.to_owned(),
+        occurred_at: Some(tick.at),
+        dedupe_key: tick.at.to_string(),
+        content_type: "application/json".to_owned(),
+        body: Body::Inline(serde_json::to_vec(&payload).expect("a payload serializes").into()),
     }
 }
 

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use super::TriggerSnapshot;
+use super::published::Published;
 use super::settings::TriggerSecret;
+use super::{Deps, TriggerSnapshot};
 use crate::catalog::SIGNING_SECRET;
 use crate::event::{Fingerprint, Timestamp};
 use crate::event_log::record::{Record, SecretChange, SecretNews, SecretTimes};
@@ -157,6 +158,18 @@ pub(super) fn news(triggers: impl Iterator<Item = Arc<TriggerSnapshot>>, now: Ti
         is_news.then_some(Record::Secret(SecretNews { at: now, change }))
     };
     triggers.filter_map(of_trigger).collect()
+}
+
+/// Writes what is new of the secrets' use, and tells who waits for it.
+pub(super) async fn write(deps: Deps, published: Arc<Published>) {
+    let records = news(published.all(), deps.clock.now());
+    if records.is_empty() {
+        return;
+    }
+    match deps.log.append_durable(records).await {
+        Ok(_) => deps.secret_news.notify_one(),
+        Err(error) => tracing::warn!(%error, "could not write when secrets were used"),
+    }
 }
 
 #[cfg(test)]

@@ -102,6 +102,9 @@ pub enum ReleaseError {
     /// The connector panicked on it.
     #[error("the connector panicked on it; hookkeeper's log says where")]
     Panicked,
+    /// The connector failed on it.
+    #[error("the connector failed on it: {0}")]
+    Failed(String),
     /// The log did not take it.
     #[error(transparent)]
     Log(#[from] IngestError),

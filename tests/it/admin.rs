@@ -12,7 +12,7 @@ use actix_web::http::{ConnectionType, Method};
 use actix_web::{App, test as web_test};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hookkeeper::admin::{self, AdminState, Parts, Runtime, TriggerStatus};
+use hookkeeper::admin::{self, AdminState, Parts, ProviderStatus, Runtime, TriggerStatus};
 use hookkeeper::catalog::ProviderCatalog;
 use hookkeeper::clock::Clock;
 use hookkeeper::config::{self, Config, Knowledge, ProviderFacts, Scope, SecretFact, Source};
@@ -24,7 +24,7 @@ use hookkeeper::event_log::record::{
     Attempted, Cause, NewRun, Next, Record, Routed, Start, Switch, Switched,
 };
 use hookkeeper::event_log::{Ingested, Log, NewEvent, Options};
-use hookkeeper::provider::Change;
+use hookkeeper::provider::{Activation, Change};
 use hookkeeper::quarantine::{self, Quarantine, Refused, ReleaseError};
 use hookkeeper::replay::Replayer;
 use hookkeeper::secrets::{Secret, Vault};
@@ -78,13 +78,20 @@ impl Runtime for Bare {
     fn triggers(&self) -> Vec<TriggerStatus> {
         vec![TriggerStatus {
             id: "github".parse().unwrap(),
-            failed: None,
+            activation: Activation::Active,
+            failure: None,
+            polling: Default::default(),
             accepted: 3,
             duplicates: 1,
             rejected: 2,
             last_accepted_at: None,
             rebuilds: 0,
         }]
+    }
+
+    fn providers(&self) -> Vec<ProviderStatus> {
+        let (triggers, metrics) = ([("active", 1)].into(), [("tokens_refreshed", 2)].into());
+        vec![ProviderStatus { id: "github".parse().unwrap(), triggers, metrics, rebuilds: 0 }]
     }
 
     async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()> {

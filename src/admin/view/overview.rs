@@ -7,6 +7,7 @@ use crate::admin::Problem;
 use crate::config::{Config, Cron, Function, Handler, Trigger, format_duration};
 use crate::event::RunState;
 use crate::event_log::Condition;
+use crate::provider::Activation;
 
 impl View {
     fn configured(&self) -> Result<&Config, Problem> {
@@ -17,12 +18,18 @@ impl View {
 
     /// Lists the providers of the catalogue.
     pub(super) fn providers(&self) -> Value {
+        let statuses = self.runtime.as_ref().map(|runtime| runtime.providers()).unwrap_or_default();
         let items = self.catalog.list_providers().into_iter().map(|provider| {
             let triggers = self.config.iter().flat_map(|config| &config.triggers);
             let own = triggers.filter(|trigger| trigger.provider == provider.id).map(|trigger| &trigger.id);
             let own: Vec<_> = own.collect();
             let mut item = json!(provider);
             item["triggers"] = json!(own);
+            if let Some(status) = statuses.iter().find(|status| status.id == provider.id) {
+                item["states"] = json!(status.triggers);
+                item["metrics"] = json!(status.metrics);
+                item["rebuilds"] = json!(status.rebuilds);
+            }
             item
         });
         whole(items.collect())
@@ -41,9 +48,21 @@ impl View {
         let items = config.triggers.iter().map(|trigger| {
             let mut item = self.trigger_item(config, trigger);
             let Some(status) = statuses.iter().find(|status| status.id == trigger.id) else { return item };
-            if let Some(reason) = &status.failed {
-                item["state"] = json!("failed");
-                item["reason"] = json!(reason);
+            if !matches!(status.activation, Activation::Active | Activation::Paused) {
+                item["state"] = json!(status.activation.as_str());
+            }
+            if let Some(failure) = &status.failure {
+                item["reason"] = json!(failure.reason);
+                item["attempts"] = json!(failure.attempts);
+                item["next_attempt_at"] = json!(failure.next_at);
+            }
+            if trigger.poll().is_some() {
+                let polling = &status.polling;
+                item["poll"]["last_success_at"] = json!(polling.last_success_at);
+                item["poll"]["next_at"] = json!(polling.next_at);
+                item["poll"]["failures"] = json!(polling.failures);
+                item["poll"]["last_error"] = json!(polling.failure.as_ref().map(|(reason, _)| reason));
+                item["poll"]["last_error_at"] = json!(polling.failure.as_ref().map(|(_, at)| at));
             }
             item["accepted"] = json!(status.accepted);
             item["duplicates"] = json!(status.duplicates);
@@ -80,6 +99,14 @@ impl View {
         });
         if let Some(cron) = trigger.cron() {
             item["cron"] = self.cron_item(trigger, cron);
+        }
+        if let Some(poll) = trigger.poll() {
+            let cursor = self.log.state().cursor(&trigger.id);
+            item["poll"] = json!({
+                "every": format_duration(poll.every),
+                "cursor": cursor.as_ref().map(|it| &it.cursor),
+                "cursor_at": cursor.as_ref().map(|it| it.at),
+            });
         }
         item
     }

@@ -93,6 +93,9 @@ impl View {
         let Some(entry) = self.catalog.get(trigger.provider.as_str()) else {
             return cannot(format!("the provider {} is not in the catalogue", trigger.provider));
         };
+        if entry.is_coded {
+            return cannot("its connector is code, which a release asks again".to_owned());
+        }
         let sealed = |name: &str| self.log.state().sealed(name);
         let url = config.server.public_url.as_deref();
         match trigger_settings(entry, trigger, &self.vault, &sealed, url) {

@@ -1,4 +1,4 @@
-//! `providers`: what the catalogue knows. Needs no server.
+//! `providers`: what the catalogue knows. Needs no server; where one runs, the listing as JSON has its states and counts.
 
 mod page;
 mod show;
@@ -7,12 +7,14 @@ mod test;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::render::{self, BOLD, Cell, DIM, Table, YELLOW, note};
+use super::source::local_client;
 use super::{ConfigFile, Usage, settings};
+use crate::admin::Query;
 use crate::catalog::{Confidence, Family, ProviderCatalog, ProviderEntry, ProviderMetadata};
-use crate::config::{Scope, nearest};
+use crate::config::{Config, Scope, nearest};
 use crate::connector::SchemeFacts;
 
 /// `providers`.
@@ -50,9 +52,9 @@ pub(super) struct List {
 }
 
 impl Providers {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Providers::List(command) => command.run(),
+            Providers::List(command) => command.run().await,
             Providers::Show(command) => command.run(),
             Providers::Test(command) => command.run(),
         }
@@ -67,11 +69,15 @@ pub(super) fn entry<'a>(catalog: &'a ProviderCatalog, id: &str) -> anyhow::Resul
     })
 }
 
+/// What a running server adds to a provider of its own catalogue.
+const RUNNING: [&str; 4] = ["triggers", "states", "metrics", "rebuilds"];
+
 impl List {
-    fn run(self) -> anyhow::Result<()> {
+    async fn run(self) -> anyhow::Result<()> {
         let family = wanted("--family", self.family.as_deref(), &Family::ALL, |it| it.as_str())?;
         let degree = wanted("--confidence", self.confidence.as_deref(), &Confidence::ALL, |it| it.as_str())?;
-        let catalog = settings::load(&self.config, Scope::Text)?.catalog;
+        let settings = settings::load(&self.config, Scope::Text)?;
+        let catalog = &settings.catalog;
         let text = self.text.as_deref().unwrap_or_default().to_lowercase();
         let is_listed = |entry: &&Arc<ProviderEntry>| {
             family.is_none_or(|family| entry.family == family)
@@ -82,7 +88,18 @@ impl List {
         };
         let listed: Vec<_> = catalog.entries().filter(is_listed).collect();
         if self.json {
-            let items: Vec<_> = listed.iter().map(|entry| ProviderMetadata::of(entry)).collect();
+            let running = running(&settings.config).await;
+            let item = |entry: &&Arc<ProviderEntry>| {
+                let mut item = json!(ProviderMetadata::of(entry));
+                let known = running.iter().find(|known| known["id"] == item["id"]);
+                for key in RUNNING {
+                    if let Some(value) = known.and_then(|known| known.get(key)) {
+                        item[key] = value.clone();
+                    }
+                }
+                item
+            };
+            let items: Vec<_> = listed.iter().map(item).collect();
             return render::json(&json!({"items": items, "next_cursor": null}));
         }
         if listed.is_empty() {
@@ -93,6 +110,16 @@ impl List {
         listed.into_iter().for_each(|entry| table.row(row(entry)));
         table.print()
     }
+}
+
+/// Returns the providers as a running server knows them; nothing where none answers.
+async fn running(config: &Config) -> Vec<Value> {
+    let Ok(client) = local_client(config) else { return Vec::new() };
+    if !client.answers().await {
+        return Vec::new();
+    }
+    let listing = client.get("providers", &Query::default()).await.unwrap_or_default();
+    listing["items"].as_array().cloned().unwrap_or_default()
 }
 
 fn row(entry: &Arc<ProviderEntry>) -> Vec<Cell> {

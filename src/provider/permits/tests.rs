@@ -8,10 +8,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::catalog::ProviderCatalog;
+use crate::connector::ConnectorRegistry;
 use crate::event::Timestamp;
 use crate::event_log::{Options, PermitsState};
 use crate::permits::{Budget, Lane, Profile, RateLimiter, RateLimiterFactory};
-use crate::provider::ProviderHandle;
+use crate::provider::{Callbacks, ProviderHandle};
 use crate::secrets::Vault;
 
 fn at(seconds: i64) -> Timestamp {
@@ -43,6 +44,8 @@ impl House {
             public_url: None,
             secret_news: Default::default(),
             outbound: Arc::new(crate::outbound::Client::new(&Default::default()).unwrap()),
+            registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
+            callbacks: Callbacks::on(Arbiter::current()),
             triggers: Vec::new(),
         };
         let provider = ProviderHandle::start(deps, &Arbiter::current());
@@ -52,7 +55,7 @@ impl House {
     /// Ends the process, as it should end or not, and starts it again.
     async fn reopen(self, clean: bool) -> Self {
         let Self { folder, clock, log, provider, limiter } = self;
-        provider.stop().await;
+        provider.stop(Duration::from_secs(1)).await;
         if clean {
             provider.close_permits().await;
         }

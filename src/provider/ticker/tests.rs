@@ -1,6 +1,7 @@
 //! Cron triggers on a clock that jumps: ticks, restarts, downtime, changes of summer time.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::Arbiter;
 use serde_json::{Value, json};
@@ -9,8 +10,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::catalog::ProviderCatalog;
 use crate::config::{Dedupe, TriggerKind};
-use crate::event_log::{EventScan, Options};
-use crate::provider::{Change, ProviderHandle};
+use crate::connector::ConnectorRegistry;
+use crate::event::{EventContent, Origin, SignatureStatus};
+use crate::event_log::{EventScan, Log, Options};
+use crate::provider::{Callbacks, Change, ProviderHandle};
 use crate::schedule::{COUNT_MAX, Schedule, Zone};
 use crate::secrets::Vault;
 
@@ -118,10 +121,11 @@ impl House {
             ack_deadline: Duration::ZERO,
             bucket: None,
             credentials: Default::default(),
-            schema: entry.event.schema.clone(),
+            entry: entry.clone(),
             last_good: Default::default(),
             gate: Default::default(),
             counters: Default::default(),
+            polling: Default::default(),
         };
         let deps = Deps {
             log: log.clone(),
@@ -131,6 +135,8 @@ impl House {
             permits: crate::permits::RateLimiterFactory::new(clock.clone()),
             public_url: None,
             secret_news: Default::default(),
+            registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
+            callbacks: Callbacks::on(Arbiter::current()),
             outbound: Arc::new(crate::outbound::Client::new(&Default::default()).unwrap()),
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };
@@ -143,7 +149,7 @@ impl House {
     /// Ends everything at a time and starts it again at another.
     async fn reopen(self, cron: &Cron, now: &str) -> Self {
         let Self { folder, clock, log, provider } = self;
-        provider.stop().await;
+        provider.stop(Duration::from_secs(1)).await;
         log.close(Instant::now() + Duration::from_secs(60)).await;
         drop((log, provider));
         // The actor's future holds the log until the arbiter has dropped it.

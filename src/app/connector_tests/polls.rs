@@ -1,0 +1,155 @@
+//! Poll triggers: what they store, where they go on, and how they fail.
+
+use super::*;
+use crate::event::StoredEvent;
+use crate::event_log::EventScan;
+use crate::event_log::record;
+use crate::provider::Change;
+
+fn ticket(number: usize) -> PolledEvent {
+    PolledEvent {
+        kind: "ticket.opened".to_owned(),
+        dedupe_key: format!("ticket-{number}"),
+        occurred_at: None,
+        body: format!("{{\"number\":{number}}}").into(),
+        content_type: "application/json".to_owned(),
+    }
+}
+
+impl House {
+    /// Returns all that polls brought, newest first.
+    fn tickets(&self) -> Vec<Arc<StoredEvent>> {
+        let scan = EventScan { limit: 1_000, scan_max: 1_000 };
+        let wanted = |event: &StoredEvent| event.content.trigger_id.as_str() == "tickets";
+        self.running.log.events_before(None, scan, wanted).unwrap().items
+    }
+
+    /// Returns the dedupe keys of all that polls brought, oldest first.
+    fn polled(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self
+            .tickets()
+            .into_iter()
+            .map(|event| {
+                assert_eq!(event.content.signature_status, SignatureStatus::Unsigned);
+                assert_eq!((event.content.method.as_str(), event.content.url.as_str()), ("", ""));
+                event.content.dedupe_key.clone().unwrap()
+            })
+            .collect();
+        keys.reverse();
+        keys
+    }
+
+    /// Moves the clock to the next poll, and waits until it was made.
+    async fn next_poll(&self) {
+        let before = self.script.calls("poll_tick");
+        let polling = || self.snapshot("tickets").fixed.polling();
+        let due = |at: Timestamp| at > self.clock.now();
+        self.holds("a next poll", || polling().next_at.is_some_and(due)).await;
+        self.clock.set(polling().next_at.unwrap());
+        self.holds("the poll", || {
+            self.script.calls("poll_tick") > before && polling().next_at.is_some_and(due)
+        })
+        .await;
+    }
+
+    /// Ends the server and starts it again on the same folder.
+    async fn reopen(self) -> Self {
+        let Self { running, clock, script, folder } = self;
+        running.stop(Duration::from_secs(2)).await.unwrap();
+        Self::open(folder, clock, script, SecretRef::Literal(SECRET.to_owned())).await
+    }
+}
+
+#[actix::test]
+async fn polls_store_what_is_new_and_go_on_from_there_over_restarts() {
+    let script = Script::new(&[]);
+    *script.feed.lock().unwrap() = (1..=5).map(ticket).collect();
+    let house = House::start(script.clone()).await;
+    house.next_poll().await;
+    assert_eq!(house.polled(), (1..=5).map(|n| format!("ticket-{n}")).collect::<Vec<_>>());
+    let asked = |cursors: &[Option<&str>]| {
+        let asked = std::mem::take(&mut *script.asked.lock().unwrap());
+        assert_eq!(asked.iter().map(Option::as_deref).collect::<Vec<_>>(), cursors);
+    };
+    asked(&[None, Some("2"), Some("4")]);
+    let polling = house.snapshot("tickets").fixed.polling();
+    let wait = polling.next_at.unwrap().duration_since(house.clock.now()).as_secs_f64();
+    assert!((60.0..=72.0).contains(&wait), "{wait}");
+    assert_eq!((polling.failure, polling.failures), (None, 0));
+
+    let house = house.reopen().await;
+    script.feed.lock().unwrap().push(ticket(6));
+    house.next_poll().await;
+    asked(&[Some("5")]);
+    assert_eq!(house.polled().len(), 6);
+    let topic = house.running.log.read_topic("poll", None, 10).unwrap();
+    assert_eq!(topic.items.len(), 4, "the cursor is written when it moves, and only then");
+    house.stop().await;
+}
+
+#[actix::test]
+async fn what_was_stored_before_its_cursor_is_not_stored_twice() {
+    let script = Script::new(&[]);
+    *script.feed.lock().unwrap() = (1..=2).map(ticket).collect();
+    let house = House::start(script.clone()).await;
+    house.next_poll().await;
+    // As if the server had been killed between the events and the cursor.
+    let record = Record::Polled(record::Polled {
+        at: house.clock.now(),
+        trigger_id: "tickets".parse().unwrap(),
+        cursor: "0".to_owned(),
+    });
+    house.running.log.append_durable(vec![record]).await.unwrap();
+    script.feed.lock().unwrap().push(ticket(3));
+    let house = house.reopen().await;
+    house.next_poll().await;
+    assert_eq!(house.polled(), ["ticket-1", "ticket-2", "ticket-3"]);
+    house.stop().await;
+}
+
+#[actix::test]
+async fn a_poll_that_fails_backs_off_is_shown_and_disturbs_nobody() {
+    let script = Script::new(&[("poll_tick", &[Does::Fails, Does::Panics])]);
+    *script.feed.lock().unwrap() = vec![ticket(1)];
+    let house = House::start(script.clone()).await;
+    for (failures, reason) in [(1, "poll_tick is not to be had"), (2, "the connector panicked")] {
+        house.next_poll().await;
+        let polling = house.snapshot("tickets").fixed.polling();
+        assert_eq!((polling.failures, polling.last_success_at), (failures, None));
+        assert!(polling.failure.unwrap().0.contains(reason));
+        assert_eq!(house.github(&failures.to_string()).await, 200);
+        assert_eq!(house.acme("a\n1").await.status(), 200, "its own webhooks are taken too");
+    }
+    house.next_poll().await;
+    let polling = house.snapshot("tickets").fixed.polling();
+    assert_eq!((polling.failure, house.polled().len()), (None, 1));
+    house.stop().await;
+}
+
+#[actix::test]
+async fn one_turn_of_polls_is_bounded() {
+    let script = Script::new(&[]);
+    *script.feed.lock().unwrap() = (1..=25).map(ticket).collect();
+    let house = House::start(script.clone()).await;
+    house.next_poll().await;
+    assert_eq!((script.calls("poll_tick"), house.polled().len()), (10, 20));
+    let next_at = house.snapshot("tickets").fixed.polling().next_at.unwrap();
+    assert_eq!(next_at.duration_since(house.clock.now()).as_secs(), 1);
+    house.next_poll().await;
+    assert_eq!(house.polled().len(), 25);
+    house.stop().await;
+}
+
+#[actix::test]
+async fn events_of_a_paused_poll_trigger_are_held() {
+    let script = Script::new(&[]);
+    *script.feed.lock().unwrap() = vec![ticket(1)];
+    let house = House::start(script).await;
+    let id: TriggerId = "tickets".parse().unwrap();
+    house.running.providers.of_trigger(&id).unwrap().change(&id, Change::Pause).await.unwrap();
+    house.next_poll().await;
+    assert_eq!(house.snapshot("tickets").activation(), Activation::Paused);
+    let events = house.tickets();
+    assert!(events.len() == 1 && events[0].content.held);
+    house.stop().await;
+}
