@@ -79,7 +79,11 @@ impl Script {
             Does::Works => Ok(()),
             Does::Fails => Err(ConnectorError::other(format!("{name} is not to be had"))),
             Does::Panics => panic!("on purpose, in {name}"),
-            Does::Hangs | Does::Blocks => unreachable!("{name} does not wait"),
+            Does::Blocks => {
+                drop(self.blocked.lock());
+                Ok(())
+            }
+            Does::Hangs => unreachable!("{name} does not wait"),
         }
     }
 
@@ -272,6 +276,10 @@ impl House {
         self.post("/hooks/acme", Vec::new(), format!("k3y\n{rest}")).await
     }
 
+    async fn acme_with(&self, rest: String) -> u16 {
+        self.acme(&rest).await.status().as_u16()
+    }
+
     /// Sends a signed delivery of the provider that must not be disturbed.
     async fn github(&self, id: &str) -> u16 {
         let entry = ProviderCatalog::built_in().get("github").unwrap().clone();
@@ -424,6 +432,29 @@ async fn a_panic_costs_what_it_was_in_and_nothing_else() {
         assert_eq!(house.acme("a\n1").await.status(), status);
         assert_eq!(house.github("1").await, 200);
     }
+    house.stop().await;
+}
+
+#[actix::test]
+#[allow(
+    clippy::await_holding_lock,
+    reason = "what it blocks is another thread, for as long as the test lasts"
+)]
+async fn judging_a_large_body_holds_up_no_other_delivery() {
+    let script = Script::new(&[("normalize_inbound", &[Does::Blocks])]);
+    let blocked = script.clone();
+    let blocked = blocked.blocked.lock().unwrap();
+    let house = House::start(script).await;
+    let large = house.acme_with(format!("a\n1\n1\n{}", "x".repeat(300_000)));
+    let rest = async {
+        house.holds("the large body's turn", || house.script.calls("normalize_inbound") == 1).await;
+        let others = [house.github("1").await, house.acme("a\n2").await.status().as_u16()];
+        drop(blocked);
+        others
+    };
+    // There is one worker, and it is not the one that is blocked.
+    let (large, others) = futures_util::future::join(large, rest).await;
+    assert_eq!((large, others), (200, [200, 200]));
     house.stop().await;
 }
 

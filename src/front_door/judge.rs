@@ -2,12 +2,16 @@
 //! panicking connector contained.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use actix_web::web;
 
 use crate::connector::{
     Connector, ConnectorError, FetchedKey, InboundCtx, KeyRequest, NormalizeResult, RawInbound,
 };
 use crate::event::{RejectReason, TriggerId};
+use crate::event_log::INLINE_BODY_BYTES_MAX;
 use crate::provider::{Document, PublishedKeys, Unavailable};
 
 /// Part of the time left that may be spent on what must be fetched; the rest is for the log.
@@ -30,34 +34,62 @@ pub(super) fn fetch_deadline(deadline: Instant) -> Instant {
     now + deadline.saturating_duration_since(now).mul_f64(FETCH_SHARE)
 }
 
-/// Judges a request as of its arrival. Keys are fetched only for one whose proof has the provider's form.
-pub(super) async fn judge(
-    keys: &PublishedKeys,
-    (connector, trigger_id): (&dyn Connector, &TriggerId),
-    raw: &RawInbound,
-    armed: bool,
-    deadline: Instant,
-) -> Result<NormalizeResult, NoVerdict> {
-    let ctx = InboundCtx { trigger_id, now: raw.received_at, armed, keys: &[] };
-    let with = |keys: &[FetchedKey]| {
-        let judged = caught(|| connector.normalize_inbound(raw, InboundCtx { keys, ..ctx }))?;
+/// A request that is to be judged as of its arrival.
+pub(super) struct Judged<'a> {
+    pub(super) connector: &'a Arc<dyn Connector>,
+    pub(super) trigger_id: &'a TriggerId,
+    pub(super) raw: &'a RawInbound,
+    /// Whether a handshake may bring a secret.
+    pub(super) armed: bool,
+}
+
+impl Judged<'_> {
+    /// Judges the request. Keys are fetched only for one whose proof has the provider's form.
+    pub(super) async fn judge(
+        &self,
+        keys: &PublishedKeys,
+        deadline: Instant,
+    ) -> Result<NormalizeResult, NoVerdict> {
+        let wanted = caught(|| self.connector.wanted_keys(self.raw, self.ctx(&[])))?;
+        if wanted.is_empty() {
+            return self.normalize(Vec::new()).await;
+        }
+        let deadline = fetch_deadline(deadline);
+        let mut documents = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let document = keys.get(&wanted, deadline).await.map_err(NoVerdict::NoKeys)?;
+            documents.push((wanted, document));
+        }
+        let result = self.normalize(picked(&documents)).await?;
+        if is_bad_signature(&result) && renewed(keys, &mut documents, deadline).await {
+            return self.normalize(picked(&documents)).await;
+        }
+        Ok(result)
+    }
+
+    fn ctx<'k>(&'k self, keys: &'k [FetchedKey]) -> InboundCtx<'k> {
+        InboundCtx { trigger_id: self.trigger_id, now: self.raw.received_at, armed: self.armed, keys }
+    }
+
+    /// Asks the connector: here, which is quickest, or for a large body on a thread of its own, for hashing
+    /// and reading it would hold up whatever else this worker has.
+    async fn normalize(&self, keys: Vec<FetchedKey>) -> Result<NormalizeResult, NoVerdict> {
+        if self.raw.body.len() <= INLINE_BODY_BYTES_MAX {
+            return self.normalize_here(&keys);
+        }
+        let (connector, trigger_id) = (self.connector.clone(), self.trigger_id.clone());
+        let (raw, armed) = (self.raw.clone(), self.armed);
+        let elsewhere = web::block(move || {
+            let judged = Judged { connector: &connector, trigger_id: &trigger_id, raw: &raw, armed };
+            judged.normalize_here(&keys)
+        });
+        elsewhere.await.unwrap_or(Err(NoVerdict::Panicked))
+    }
+
+    fn normalize_here(&self, keys: &[FetchedKey]) -> Result<NormalizeResult, NoVerdict> {
+        let judged = caught(|| self.connector.normalize_inbound(self.raw, self.ctx(keys)))?;
         judged.map_err(NoVerdict::Failed)
-    };
-    let wanted = caught(|| connector.wanted_keys(raw, ctx))?;
-    if wanted.is_empty() {
-        return with(&[]);
     }
-    let deadline = fetch_deadline(deadline);
-    let mut documents = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
-        let document = keys.get(&wanted, deadline).await.map_err(NoVerdict::NoKeys)?;
-        documents.push((wanted, document));
-    }
-    let result = with(&picked(&documents))?;
-    if is_bad_signature(&result) && renewed(keys, &mut documents, deadline).await {
-        return with(&picked(&documents));
-    }
-    Ok(result)
 }
 
 /// Picks out of each document what the request is judged with.

@@ -32,7 +32,7 @@ use crate::quarantine::{Quarantine, Refused};
 
 use address_limit::AddressLimit;
 use body::{Buffered, Received};
-use judge::{NoVerdict, judge};
+use judge::{Judged, NoVerdict};
 pub use tls::{Error as TlsError, load as load_tls};
 
 /// Part of a provider's ack deadline that a request may wait for room in the log.
@@ -113,7 +113,7 @@ impl Door {
                 (None, Some(permit))
             }
         };
-        self.decide(provider, &snapshot, engine.connector.as_ref(), delivery).await
+        self.decide(provider, &snapshot, &engine.connector, delivery).await
     }
 
     fn delivery(&self, request: &HttpRequest, deadline: Instant) -> Delivery {
@@ -137,15 +137,14 @@ impl Door {
         &self,
         provider: &ProviderHandle,
         snapshot: &TriggerSnapshot,
-        connector: &dyn Connector,
+        connector: &Arc<dyn Connector>,
         delivery: Delivery,
     ) -> HttpResponse {
         let now = delivery.raw.received_at;
         let (trigger_id, sent) = (&snapshot.trigger_id, (delivery.peer, now));
         let armed = snapshot.is_armed(now);
-        let judging = (connector, trigger_id);
-        let judged = judge(provider.keys(), judging, &delivery.raw, armed, delivery.deadline).await;
-        let result = match judged {
+        let judged = Judged { connector, trigger_id, raw: &delivery.raw, armed };
+        let result = match judged.judge(provider.keys(), delivery.deadline).await {
             Ok(result) => result,
             Err(NoVerdict::Panicked) => {
                 tracing::error!(%trigger_id, "connector panicked on a delivery");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web;
 
-use super::judge::{NoVerdict, judge};
+use super::judge::{Judged, NoVerdict};
 use super::{Door, content};
 use crate::connector::{NormalizeResult, Normalized, RawInbound};
 use crate::event::{Body, EventContent, Origin, TriggerId};
@@ -63,9 +63,9 @@ async fn verified(
 ) -> Result<Vec<Normalized>, ReleaseError> {
     let not_active = || ReleaseError::NotActive(snapshot.trigger_id.clone());
     let engine = snapshot.engine.as_ref().ok_or_else(not_active)?;
-    let judging = (engine.connector.as_ref(), &snapshot.trigger_id);
+    let judged = Judged { connector: &engine.connector, trigger_id: &snapshot.trigger_id, raw, armed: false };
     let deadline = Instant::now() + RELEASE_DEADLINE;
-    match judge(provider.keys(), judging, raw, false, deadline).await {
+    match judged.judge(provider.keys(), deadline).await {
         Ok(NormalizeResult::Event(event)) => Ok(vec![event]),
         Ok(NormalizeResult::Batch(events) | NormalizeResult::Immediate { events, .. })
             if !events.is_empty() =>
