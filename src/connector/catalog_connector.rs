@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::{
-    ActivationHandle, Connector, ConnectorError, InboundCtx, Judging, NormalizeResult, ProviderPayloadSchema,
-    RawInbound, TriggerBinding, Verifier,
+    ActivationHandle, Connector, ConnectorError, InboundCtx, Judging, KeyRequest, NormalizeResult,
+    ProviderPayloadSchema, RawInbound, TriggerBinding, Verifier,
 };
 use crate::catalog::{ProviderEntry, TriggerKind};
 use crate::event::{ProviderId, TriggerId};
@@ -56,6 +56,10 @@ impl Connector for CatalogConnector {
         let active = verifiers.len();
         self.verifiers.store(Arc::new(verifiers));
         Ok(ActivationHandle::new(self.entry.id.clone(), active))
+    }
+
+    fn wanted_keys(&self, raw: &RawInbound, ctx: InboundCtx<'_>) -> Vec<KeyRequest> {
+        self.verifier(ctx.trigger_id).and_then(|verifier| verifier.wanted_keys(raw)).into_iter().collect()
     }
 
     fn normalize_inbound(
