@@ -71,3 +71,4 @@ pub use connector::{
 pub use event::{ProviderId, TriggerEvent};
 pub use frames::EventLog;
 pub use permits::RateLimiterFactory;
+pub use secrets::SecretProvider;
