@@ -60,3 +60,15 @@ pub mod frames;
 #[cfg(feature = "server")]
 pub mod schedule;
 pub mod settings;
+
+// The authoring contract, together.
+pub use catalog::{ProviderCatalog, ProviderMetadata};
+pub use connector::{
+    ActivationHandle, ClientError, Connector, ConnectorClient, ConnectorCtx, ConnectorError,
+    ConnectorRegistry, NormalizeResult, ProviderPayloadSchema, RawInbound, TriggerBinding, TriggerKind,
+    verify_hmac_signed,
+};
+pub use event::{ProviderId, TriggerEvent};
+pub use frames::EventLog;
+pub use permits::RateLimiterFactory;
+pub use secrets::SecretProvider;

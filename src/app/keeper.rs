@@ -176,7 +176,7 @@ impl Parts {
         let reference = reference.to_string();
         let mut uses = Vec::new();
         for snapshot in self.providers.iter().flat_map(|provider| provider.triggers().collect::<Vec<_>>()) {
-            let tells = snapshot.verifier.as_ref().is_some_and(|verifier| verifier.tells_secrets());
+            let tells = snapshot.tells_secrets();
             let slots = snapshot.secrets.iter().filter(|slot| slot.reference == reference && slot.is_main());
             let known = state.secret_times(&snapshot.trigger_id);
             let success = |slot: &SecretSlot| {

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::signature::items;
+
 /// Most bytes of one part, with what stands around it; a batch with a larger one stays one event. Parts
 /// are kept in the log's records, which have a bound of their own.
 pub(super) const PART_BYTES_MAX: usize = 512 * 1024;
@@ -23,6 +25,23 @@ pub struct BatchPart {
 }
 
 impl BatchPart {
+    /// Cuts the elements of the array at a JSON pointer out of a body. Nothing comes of a body without such an
+    /// array, and of one with an element that is too large to be an event of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hookkeeper::connector::BatchPart;
+    ///
+    /// let parts = BatchPart::of_array(&r#"{"items": [{"a": 1}, {"a": 2}]}"#.into(), "/items").unwrap();
+    /// assert_eq!((parts.len(), &parts[1].body[..]), (2, &br#"{"a": 2}"#[..]));
+    /// assert_eq!(BatchPart::of_array(&"{}".into(), "/items"), None);
+    /// ```
+    pub fn of_array(body: &Bytes, pointer: &str) -> Option<Vec<Self>> {
+        let text = std::str::from_utf8(body).ok()?;
+        Self::cut(body, text, &items(text, &pointer.parse().ok()?)?)
+    }
+
     /// Cuts a body into its elements. `text` is the JSON that holds them: the body itself, or a form
     /// field of it, and then there are no bytes of the body to keep between elements. Nothing comes of a
     /// body with too large a part.
@@ -62,7 +81,6 @@ impl BatchPart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::items;
 
     #[test]
     fn the_parts_are_the_delivery_again() {

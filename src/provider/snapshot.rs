@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::catalog::ProviderEntry;
 use crate::config::Trigger;
-use crate::connector::{Connector, Credentials, Reply, Signer, TriggerBinding};
+use crate::connector::{Connector, Credentials, Reply, Signer, TriggerBinding, Verifier};
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::flow::TokenBucket;
 
@@ -186,6 +186,14 @@ impl TriggerSnapshot {
             (None, Some(_)) => Activation::Failed,
             (None, None) => Activation::Starting,
         }
+    }
+
+    /// Tells whether a delivery says with which secret of the main list it verified. Of a connector in code it
+    /// is taken for granted.
+    pub fn tells_secrets(&self) -> bool {
+        let Some(engine) = &self.engine else { return false };
+        let verifier = || Verifier::new(&self.fixed.entry, &engine.binding.settings);
+        self.fixed.entry.is_coded || verifier().is_ok_and(|verifier| verifier.tells_secrets())
     }
 
     /// Tells whether an unsigned handshake may teach the trigger its secret at `now`.

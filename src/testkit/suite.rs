@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::connector::shared_checks;
+use super::fixture::Fixture;
 use super::pair::{DELIVERY_ID, Pair, Refused, unsigned};
 use super::vector::{State, Vector};
 use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample};
 use crate::connector::{
-    Judging, NormalizeResult, RawInbound, SECRETS_MAX, TriggerSettings, Verifier, generate_secret, render,
-    validate_entry,
+    CatalogConnector, Connector, Judging, NormalizeResult, RawInbound, SECRETS_MAX, TriggerSettings,
+    Verifier, generate_secret, render, validate_entry,
 };
 use crate::event::{ProviderId, RejectReason, Timestamp};
 use crate::secrets::Secret;
 
 /// Most bytes of a sample that are changed one after the other; of a longer one, as many are chosen evenly.
 const CHANGED_BYTES_MAX: usize = 256;
+/// Most requests that are changed in all ways; further vectors are only held against what they expect.
+const FIXTURES_MAX: usize = 4;
 /// Random bytes of the trigger's secrets, and of foreign ones.
 const OWN: [u8; 32] = [7; 32];
 const FOREIGN: [u8; 32] = [8; 32];
@@ -54,6 +58,12 @@ pub enum Outcome {
     Failed(String),
 }
 
+impl Check {
+    pub(super) fn of(name: &str, outcome: Result<Outcome, String>) -> Self {
+        Self { name: name.to_owned(), outcome: outcome.unwrap_or_else(Outcome::Failed) }
+    }
+}
+
 impl Report {
     /// Tells whether nothing fails.
     pub fn passed(&self) -> bool {
@@ -82,10 +92,7 @@ impl fmt::Display for Report {
 /// Checks all that must hold of an entry, and what must become of its vectors.
 pub fn run(entry: &Arc<ProviderEntry>, vectors: &[Vector]) -> Report {
     let mut report = Report { provider: entry.id.clone(), checks: Vec::new() };
-    let mut add = |name: &str, outcome: Result<Outcome, String>| {
-        let outcome = outcome.unwrap_or_else(Outcome::Failed);
-        report.checks.push(Check { name: name.to_owned(), outcome });
-    };
+    let mut add = |name: &str, outcome| report.checks.push(Check::of(name, outcome));
     let compiled = validate_entry(entry).map(|()| Outcome::Passed).map_err(|error| error.to_string());
     let pair = Pair::of(entry, &OWN).map_err(|error| error.to_string());
     add("the entry compiles", compiled.clone());
@@ -99,6 +106,10 @@ pub fn run(entry: &Arc<ProviderEntry>, vectors: &[Vector]) -> Report {
             }
         }
     }
+    let build = || -> Box<dyn Connector> { Box::new(CatalogConnector::new(entry.clone())) };
+    for (name, outcome) in shared_checks(&build, &fixtures(entry, vectors)) {
+        add(name, outcome);
+    }
     if !vectors.is_empty() {
         add("vectors show a good and a bad request", good_and_bad(entry, vectors));
     }
@@ -107,6 +118,31 @@ pub fn run(entry: &Arc<ProviderEntry>, vectors: &[Vector]) -> Report {
         add(&format!("vector: {}", vector.what), checked.map(|()| Outcome::Passed));
     }
     report
+}
+
+/// Returns requests of a provider: those of vectors, or a sample that was signed where there are none.
+fn fixtures(entry: &Arc<ProviderEntry>, vectors: &[Vector]) -> Vec<Fixture> {
+    let captured: Vec<Fixture> =
+        vectors.iter().take(FIXTURES_MAX).filter_map(|it| Fixture::of(it).ok()).collect();
+    if !captured.is_empty() {
+        return captured;
+    }
+    // Where secrets do not serve, another check tells so.
+    let Ok(pair) = Pair::of(entry, &OWN) else { return Vec::new() };
+    let raw = match &pair {
+        Some(pair) => pair.sample_delivery(now()).ok(),
+        None => entry.samples.first().map(|sample| unsigned(render(sample, DELIVERY_ID, now()), now())),
+    };
+    let trigger = pair.map(|pair| pair.trigger().clone()).unwrap_or_default();
+    let fixture = |raw| Fixture {
+        what: "the first sample".to_owned(),
+        trigger,
+        raw,
+        now: now(),
+        armed: false,
+        keys: Vec::new(),
+    };
+    raw.map(fixture).into_iter().collect()
 }
 
 type CheckPair = fn(&Pair) -> Result<Outcome, String>;

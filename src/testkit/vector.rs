@@ -224,12 +224,21 @@ impl Vector {
     pub fn check(&self, entry: &Arc<ProviderEntry>) -> Result<(), String> {
         let raw = self.request()?;
         let verifier = Verifier::new(entry, &self.trigger()).map_err(|error| error.to_string())?;
-        let keys: Vec<FetchedKey> =
-            self.keys.iter().flat_map(|(name, value)| FetchedKey::read(name, value)).collect();
+        let keys = self.known_keys();
         let keys = verifier.wanted_keys(&raw).map(|wanted| wanted.pick_named(&keys)).unwrap_or_default();
         let judging = Judging { now: raw.received_at, armed: self.armed, keys: &keys };
+        self.compare(&raw, verifier.normalize_inbound(&raw, judging))
+    }
+
+    /// Returns what is known of the provider's keys.
+    pub(super) fn known_keys(&self) -> Vec<FetchedKey> {
+        self.keys.iter().flat_map(|(name, value)| FetchedKey::read(name, value)).collect()
+    }
+
+    /// Holds what became of the request against what is expected.
+    pub(super) fn compare(&self, raw: &RawInbound, result: NormalizeResult) -> Result<(), String> {
         let expected = &self.expect;
-        match (expected.state, verifier.normalize_inbound(&raw, judging)) {
+        match (expected.state, result) {
             (State::Verified, NormalizeResult::Event(event)) if expected.events.is_none() => {
                 match event.signature_status {
                     SignatureStatus::Verified { .. } => expected.check_event(&event),
@@ -240,7 +249,7 @@ impl Vector {
                 same("signature", &SignatureStatus::Unsigned, &event.signature_status)?;
                 expected.check_event(&event)
             }
-            (State::Verified, NormalizeResult::Batch(events)) => expected.check_batch(&events, &raw),
+            (State::Verified, NormalizeResult::Batch(events)) => expected.check_batch(&events, raw),
             (State::Rejected, NormalizeResult::Reject(rejection)) => self.check_rejection(&rejection),
             (State::Handshake, NormalizeResult::Immediate { reply, learn, .. }) => {
                 expected.check_reply(&reply)?;
