@@ -143,6 +143,7 @@ impl Vector {
                 triggers: vec![self.trigger(provider)],
                 functions: Vec::new(),
                 providers: Vec::new(),
+                clients: Vec::new(),
             },
             catalog: ProviderCatalog::built_in(),
             clock: Clock::fixed(self.at()),

@@ -3,6 +3,7 @@
 //! The start order is the way of an event backwards, so that nobody finds an open door with nothing
 //! behind it; the stop order is the way of an event: door, providers, dispatch, log.
 
+mod clients;
 mod functions;
 mod keeper;
 mod rekey;
@@ -41,6 +42,7 @@ use crate::router::Router;
 use crate::secrets::{Secret, Vault};
 use crate::subscription::{Subscription, Subscriptions};
 
+pub use clients::Clients;
 use functions::{Functions, Parts};
 pub use rekey::{Rekeyed, Step, rekey};
 use runtime::ProviderRuntime;
@@ -132,7 +134,26 @@ impl Running {
         keeper::keep_fingerprint_key(&log, &vault, &clock).await;
         let provider_arbiter = Arbiter::new();
         let news = Arc::new(Notify::new());
-        let providers = providers(options, &log, &clock, &vault, &news, &provider_arbiter)?;
+        let outbound = Arc::new(outbound::Client::new(&config.outbound)?);
+        let permits = RateLimiterFactory::new(clock.clone());
+        let shared = Shared {
+            log: &log,
+            clock: &clock,
+            vault: &vault,
+            news: &news,
+            outbound: &outbound,
+            permits: &permits,
+        };
+        let clients = Clients::build(&clients::Parts {
+            clients: &config.clients,
+            catalog: &options.catalog,
+            log: &log,
+            clock: &clock,
+            vault: &vault,
+            http: &outbound,
+            permits: &permits,
+        })?;
+        let providers = providers(options, &shared, &provider_arbiter)?;
 
         let parts = Parts {
             functions: &config.functions,
@@ -163,8 +184,12 @@ impl Running {
             token: token.transpose()?,
             news,
         };
-        let runtime =
-            ProviderRuntime { providers: providers.clone(), door: door.clone(), keeper: keeper.clone() };
+        let runtime = ProviderRuntime {
+            providers: providers.clone(),
+            door: door.clone(),
+            keeper: keeper.clone(),
+            clients,
+        };
         let token = keeper.token.as_ref().map(|(_, token)| token.clone());
         let (admin_server, admin) =
             admin_server(options, &parts, replayer, quarantine.clone(), Arc::new(runtime), token)?;
@@ -219,21 +244,30 @@ impl Running {
     }
 }
 
-/// Starts the actor of every provider that a trigger uses.
+/// What all provider actors share.
+struct Shared<'a> {
+    log: &'a Log,
+    clock: &'a Clock,
+    vault: &'a Arc<Vault>,
+    /// Told when a secret verified.
+    news: &'a Arc<Notify>,
+    outbound: &'a Arc<outbound::Client>,
+    permits: &'a RateLimiterFactory,
+}
+
+/// Starts the actor of every provider that a trigger or client uses: it also keeps what permits know.
 fn providers(
     options: &ServeOptions,
-    log: &Log,
-    clock: &Clock,
-    vault: &Arc<Vault>,
-    secret_news: &Arc<Notify>,
+    shared: &Shared<'_>,
     arbiter: &Arbiter,
 ) -> anyhow::Result<Arc<Providers>> {
     let config = &options.config;
-    let outbound = Arc::new(outbound::Client::new(&config.outbound)?);
-    let permits = RateLimiterFactory::new(clock.clone());
     let mut by_provider: BTreeMap<&ProviderId, Vec<&Trigger>> = BTreeMap::new();
     for trigger in &config.triggers {
         by_provider.entry(&trigger.provider).or_default().push(trigger);
+    }
+    for client in &config.clients {
+        by_provider.entry(&client.provider).or_default();
     }
     let mut handles = Vec::new();
     for (id, triggers) in by_provider {
@@ -243,14 +277,14 @@ fn providers(
             (Arc::new(trigger.clone()), Arc::new(fixed(config.server.body_limit, trigger, entry)))
         };
         let deps = Deps {
-            log: log.clone(),
-            clock: clock.clone(),
+            log: shared.log.clone(),
+            clock: shared.clock.clone(),
             entry: entry.clone(),
-            vault: vault.clone(),
-            outbound: outbound.clone(),
-            permits: permits.clone(),
+            vault: shared.vault.clone(),
+            outbound: shared.outbound.clone(),
+            permits: shared.permits.clone(),
             public_url: config.server.public_url.clone(),
-            secret_news: secret_news.clone(),
+            secret_news: shared.news.clone(),
             triggers: triggers.into_iter().map(with_fixed).collect(),
         };
         let handle = ProviderHandle::start(deps, &arbiter.handle());

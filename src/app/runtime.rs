@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use anyhow::Context as _;
 use async_trait::async_trait;
 
+use super::Clients;
 use crate::admin::{Runtime, TriggerStatus};
-use crate::connector::{FetchedKey, RawInbound, Verifier};
-use crate::event::{Fingerprint, Timestamp, TriggerId};
+use crate::connector::{ConnectorClient, FetchedKey, RawInbound, Verifier};
+use crate::event::{Fingerprint, ProviderId, Timestamp, TriggerId};
 use crate::event_log::Ingested;
 use crate::front_door::Door;
 use crate::provider::{Activation, Change, ProviderHandle, Providers, TriggerSnapshot};
@@ -19,6 +20,7 @@ pub(super) struct ProviderRuntime {
     pub(super) providers: Arc<Providers>,
     pub(super) door: Arc<Door>,
     pub(super) keeper: super::keeper::Parts,
+    pub(super) clients: Clients,
 }
 
 #[async_trait]
@@ -52,6 +54,10 @@ impl Runtime for ProviderRuntime {
         let provider = self.providers.of_trigger(trigger_id);
         let document = provider.and_then(|provider| provider.keys().known(&wanted));
         document.map(|document| wanted.pick(&document)).unwrap_or_default()
+    }
+
+    fn client(&self, provider: &ProviderId) -> Option<Arc<dyn ConnectorClient>> {
+        self.clients.get(provider).cloned()
     }
 
     async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError> {

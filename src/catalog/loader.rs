@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
-use super::{Family, ProviderEntry, SIGNING_SECRET, SecretSpec, Signature, client_check};
+use super::client::check;
+use super::{Family, ProviderEntry, SIGNING_SECRET, SecretSpec, Signature};
 
 /// Longest chain of `like`.
 const LIKE_DEPTH_MAX: usize = 4;
@@ -161,7 +162,7 @@ fn validate(entry: &ProviderEntry) -> Result<(), Error> {
         }
     }
     if let Some(client) = &entry.client {
-        client_check::check(client).map_err(|message| problem(id, message))?;
+        check::validate(client).map_err(|message| problem(id, message))?;
         if entry.outbound != client.method_names() {
             return Err(problem(id, "outbound follows from client.methods: remove it".to_owned()));
         }

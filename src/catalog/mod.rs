@@ -5,7 +5,6 @@
 //! list ([`ProviderCatalog`]); what an entry means for a request is `connector`'s to say.
 
 mod client;
-mod client_check;
 mod embedded;
 mod entry;
 mod loader;

@@ -1,5 +1,6 @@
 //! `providers`: what the catalogue knows. Needs no server.
 
+mod client;
 mod page;
 mod show;
 mod test;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::client::{
+use super::{
     ArgPlace, ArgType, BodyKind, ClientArg, ClientMethod, ClientPages, ClientSpec, INSTALLATION_ARG,
     PAGE_ARGS, PageKind, PathPart, RAW_METHOD, placeholders,
 };
-use crate::config::nearest;
+use crate::settings::nearest;
 
 /// Methods that requests have.
 const VERBS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -19,12 +19,12 @@ const ARGS_MAX: usize = 64;
 
 type Checked = Result<(), String>;
 
-/// Checks a client.
+/// Validates a client.
 ///
 /// # Errors
 ///
 /// The first problem: its place within the entry, and what is wrong.
-pub(super) fn check(client: &ClientSpec) -> Checked {
+pub(in crate::catalog) fn validate(client: &ClientSpec) -> Checked {
     let base = client.base_url.strip_prefix("https://").unwrap_or_default();
     if base.is_empty() || base.contains(['?', '#', '@', ' ']) || base.ends_with('/') {
         return Err(format!(
@@ -37,6 +37,12 @@ pub(super) fn check(client: &ClientSpec) -> Checked {
     settings(client)?;
     headers(client)?;
     pointers(client)?;
+    if client.limits.per_second.is_some() != client.limits.burst.is_some() {
+        return Err("client.limits: per_second and burst go together".to_owned());
+    }
+    if client.limits.per_second.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        return Err("client.limits.per_second: expected a number above 0".to_owned());
+    }
     if client.methods.len() > METHODS_MAX {
         return Err(format!("client.methods: there are more than {METHODS_MAX}"));
     }
@@ -97,7 +103,7 @@ fn settings(client: &ClientSpec) -> Checked {
 fn headers(client: &ClientSpec) -> Checked {
     let names = client.headers.keys().chain(client.idempotency_header.as_ref());
     let own = client.auth.iter().filter_map(|auth| match auth {
-        super::client::ClientAuth::Header { name, .. } => Some(name),
+        super::ClientAuth::Header { name, .. } => Some(name),
         _ => None,
     });
     for name in names.clone().chain(own) {
@@ -114,8 +120,9 @@ fn headers(client: &ClientSpec) -> Checked {
 
 fn pointers(client: &ClientSpec) -> Checked {
     let errors = &client.errors;
-    let all = errors.ok.iter().chain(&errors.failed).chain(&errors.code).chain(&errors.message);
-    all.map(|pointer| is_pointer("client.errors", pointer)).collect()
+    let all = errors.ok.iter().chain(&errors.failed).chain(&errors.wait_s).chain(&errors.code);
+    let mut all = all.chain(&errors.message);
+    all.try_for_each(|pointer| is_pointer("client.errors", pointer))
 }
 
 fn is_pointer(place: &str, pointer: &str) -> Checked {
@@ -244,9 +251,7 @@ impl Method<'_> {
             .filter(|arg| self.method.place_of(arg) == ArgPlace::Body)
             .map(|arg| arg.name.as_str())
             .collect();
-        given.extend(
-            self.method.pages.iter().flat_map(|it| [it.into.as_str()].into_iter().chain(it.size.as_deref())),
-        );
+        given.extend(self.method.pages.iter().flat_map(|it| [it.into.as_str(), it.size.as_str()]));
         let used = variables(&self.method.document);
         match given.symmetric_difference(&used).next() {
             Some(name) if used.contains(name) => {
@@ -259,8 +264,8 @@ impl Method<'_> {
 
     fn pages(&self, pages: &ClientPages) -> Checked {
         let place = format!("client.methods.{}.pages", self.method.name);
-        let pointers = [&pages.items, &pages.from].into_iter().chain(&pages.more);
-        pointers.map(|pointer| is_pointer(&place, pointer)).collect::<Checked>()?;
+        let mut pointers = [&pages.items, &pages.from].into_iter().chain(&pages.more);
+        pointers.try_for_each(|pointer| is_pointer(&place, pointer))?;
         if !self.method.result.is_empty() {
             return Err(format!("{place}: a method with pages has `items` in place of `result`"));
         }
@@ -366,7 +371,10 @@ mod tests {
         );
         check(&method("request = \"POST /a\"\nbody = \"graphql\""), "`document` is missing");
         check(&method("request = \"POST /a\"\nresult = \"a\""), "is no JSON pointer");
-        check(&method("request = \"GET /a\"\npages = { by = \"cursor\" }"), "`from` and `into` say where");
+        check(
+            &method("request = \"GET /a\"\npages = { by = \"cursor\", size = \"n\" }"),
+            "`from` and `into` say where",
+        );
         check(
             &(method("request = \"GET /a\"") + &method("request = \"GET /a\"")),
             "\"a\" stands there twice",
