@@ -9,6 +9,7 @@ mod args;
 mod auth;
 mod encode;
 mod github_app;
+mod own_secrets;
 mod pages;
 mod request;
 mod rest;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use own_secrets::OwnSecrets;
 pub use rest::{ClientParts, RestClient};
 pub use settings::{ClientBuildError, ClientSettings, validate_client};
 
