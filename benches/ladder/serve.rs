@@ -63,6 +63,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
             .into_iter()
             .collect(),
         providers: Vec::new(),
+        clients: Vec::new(),
     };
     run(ServeOptions {
         config,

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use hookkeeper::catalog::{ProviderCatalog, ProviderEntry, ProviderMetadata};
 use hookkeeper::connector::{
-    Credentials, Judging, RawInbound, Rendered, SchemeFacts, SignRequest, Signer, TriggerSettings, Verifier,
-    validate_entry, generate_secret, render,
+    ClientSettings, Credentials, Judging, RawInbound, Rendered, SchemeFacts, SignRequest, Signer,
+    TriggerSettings, Verifier, generate_secret, render, validate_client, validate_entry,
 };
 use hookkeeper_fuzz::{now, secret_of};
 use libfuzzer_sys::fuzz_target;
@@ -50,6 +50,21 @@ fn deliver(entry: &ProviderEntry, verifier: &Verifier, signer: Option<&Signer>) 
     verifier.normalize_inbound(&raw, Judging { armed: true, ..Judging::at(now()) });
 }
 
+/// Sets up the entry's client with all that it takes, and with nothing.
+fn set_up_client(entry: &ProviderEntry) {
+    let Some(client) = &entry.client else { return };
+    assert_eq!(client.method_names(), entry.outbound, "one truth about methods");
+    assert_eq!(client.all_methods().len(), entry.outbound.len());
+    let settings = client.settings.iter().map(|setting| (setting.name.clone(), "x".to_owned()));
+    let given = ClientSettings {
+        base_url: None,
+        settings: settings.collect(),
+        secrets: client.secrets.iter().map(|secret| secret.name.clone()).collect(),
+    };
+    validate_client(entry, &given).ok();
+    validate_client(entry, &ClientSettings::default()).ok();
+}
+
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(catalog) = ProviderCatalog::with_user_entries(&[text]) else { return };
@@ -57,6 +72,7 @@ fuzz_target!(|data: &[u8]| {
     let is_new = |entry: &&std::sync::Arc<ProviderEntry>| built_in.get(entry.id.as_str()) != Some(entry);
     for entry in catalog.entries().filter(is_new) {
         ProviderMetadata::of(entry);
+        set_up_client(entry);
         let compiles = validate_entry(entry).is_ok();
         assert_eq!(SchemeFacts::of_any(entry).is_ok(), compiles, "facts follow from what compiles");
         let settings = settings(entry, data);

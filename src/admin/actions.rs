@@ -8,7 +8,7 @@ use serde_json::json;
 use super::act::{Act, Done, Nothing, audit, audit_line, blocking, fields, ok};
 use super::query::Query;
 use super::view::{event_id, run_id, shown};
-use super::{AdminState, Problem, quarantine, replays, secrets};
+use super::{AdminState, Problem, call, quarantine, replays, secrets};
 use crate::config::parse_duration;
 use crate::event::{FunctionId, RunId, RunState, TriggerId};
 use crate::event_log::record::{Controlled, Record, RunAction, Switch, Switched};
@@ -22,6 +22,8 @@ const ARM_S_MAX: u64 = 24 * 60 * 60;
 const PURGE_BATCH: usize = 200;
 /// Most actions at once; further ones wait.
 pub(super) const ACTING_MAX: usize = 64;
+/// Most calls of providers at once; further ones wait. They may take long, so that they have places of their own.
+pub(super) const CALLING_MAX: usize = 32;
 
 /// Returns the methods with which a path changes something; empty for a path that changes nothing.
 pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
@@ -34,7 +36,8 @@ pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
         | ["triggers", _, "pause" | "resume" | "arm"]
         | ["functions", _, "pause" | "resume"]
         | ["replays"]
-        | ["replays", _, "cancel"] => &["POST"],
+        | ["replays", _, "cancel"]
+        | ["providers", _, "call"] => &["POST"],
         ["secrets", .., last] if matches!(*last, "reveal" | "rotate") && parts.len() > 2 => &["POST"],
         ["dead-letters" | "quarantine"] | ["dead-letters" | "quarantine", _] => &["DELETE"],
         ["secrets", .., last] if *last != "sealed" => &["PUT", "DELETE"],
@@ -56,7 +59,9 @@ pub(super) fn is_write_only(parts: &[&str]) -> bool {
 ///
 /// If it makes no sense, the thing is not there or not in a state for it, or the log does not take it.
 pub(super) async fn act(state: &AdminState, act: Act) -> Result<Done, Problem> {
-    let place = Arc::clone(&state.0.acting).acquire_owned().await;
+    let is_call = act.path.starts_with("providers/");
+    let places = if is_call { &state.0.calling } else { &state.0.acting };
+    let place = Arc::clone(places).acquire_owned().await;
     let place = place.map_err(|error| Problem::internal(&error))?;
     let state = state.clone();
     let task = actix_web::rt::spawn(async move {
@@ -85,6 +90,7 @@ async fn perform(state: &AdminState, act: Act) -> Result<Done, Problem> {
         ("DELETE", ["dead-letters"]) => purge_all(state, &act).await,
         ("DELETE", ["dead-letters", id]) => control(state, &act, run_id(id)?, RunAction::Purge).await,
         (_, ["quarantine", rest @ ..]) => quarantine::perform(state, &act, rest).await,
+        ("POST", ["providers", id, "call"]) => call::perform(state, &act, id).await,
         ("POST", ["triggers", id, action]) => trigger(state, &act, id, action).await,
         ("POST", ["functions", id, action]) => function(state, &act, id, *action == "pause").await,
         ("POST", ["secrets", name @ .., "reveal"]) => secrets::reveal(state, &act, &name.join("/")).await,

@@ -6,6 +6,7 @@
 
 mod act;
 mod actions;
+mod call;
 mod guard;
 mod problem;
 mod quarantine;
@@ -35,7 +36,7 @@ use self::replays::Replays;
 use crate::catalog::ProviderCatalog;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connector::{FetchedKey, RawInbound, Verifier};
+use crate::connector::{ConnectorClient, FetchedKey, RawInbound, Verifier};
 use crate::event::{Fingerprint, ProviderId, Timestamp, TriggerId};
 use crate::event_log::{Ingested, Log};
 use crate::provider::{Activation, Change, Failure, PollStatus};
@@ -74,6 +75,9 @@ pub trait Runtime: Send + Sync {
     /// Returns the provider's public keys that a request would be verified with, as far as they were fetched
     /// already; nothing for one that wants none.
     fn known_keys(&self, trigger_id: &TriggerId, verifier: &Verifier, raw: &RawInbound) -> Vec<FetchedKey>;
+
+    /// Returns what calls a provider's API, if the configuration has it.
+    fn client(&self, provider: &ProviderId) -> Option<Arc<dyn ConnectorClient>>;
 
     /// Verifies a delivery of the quarantine again, as of its arrival, and takes it in; returns what it
     /// became once that is on the device.
@@ -158,6 +162,8 @@ struct Inner {
     replays: Replays,
     /// Places for actions under way.
     acting: Arc<Semaphore>,
+    /// Places for calls of providers under way.
+    calling: Arc<Semaphore>,
 }
 
 impl AdminState {
@@ -188,6 +194,7 @@ impl AdminState {
             replayer: parts.replayer,
             replays: Replays::default(),
             acting: Arc::new(Semaphore::new(actions::ACTING_MAX)),
+            calling: Arc::new(Semaphore::new(actions::CALLING_MAX)),
         }))
     }
 

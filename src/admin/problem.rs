@@ -14,6 +14,8 @@ pub struct Problem {
     pub code: &'static str,
     /// What is wrong and what to do, for people.
     pub detail: String,
+    /// Further members, for programs.
+    pub members: Vec<(&'static str, Value)>,
 }
 
 /// The media type of problem details.
@@ -22,7 +24,13 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 impl Problem {
     /// Returns a problem.
     pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self { status, code, detail: detail.into(), members: Vec::new() }
+    }
+
+    /// Adds a member.
+    pub fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.members.push((name, value));
+        self
     }
 
     /// 400: the request makes no sense.
@@ -50,13 +58,17 @@ impl Problem {
     pub fn to_json(&self) -> Value {
         let reason =
             http::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
-        json!({
+        let mut json = json!({
             "type": format!("urn:hookkeeper:problem:{}", self.code),
             "title": reason.unwrap_or("Error"),
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
-        })
+        });
+        for (name, value) in &self.members {
+            json[*name] = value.clone();
+        }
+        json
     }
 }
 

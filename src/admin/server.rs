@@ -85,6 +85,10 @@ fn problem_response(problem: &Problem) -> HttpResponse {
     if status == StatusCode::UNAUTHORIZED {
         response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
     }
+    let wait_ms = problem.members.iter().find(|(name, _)| *name == "retry_after_ms");
+    if let Some(wait_ms) = wait_ms.and_then(|(_, value)| value.as_u64()) {
+        response.insert_header((header::RETRY_AFTER, wait_ms.div_ceil(1000).to_string()));
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.insert_header((header::RETRY_AFTER, "5"));
     }

@@ -252,6 +252,7 @@ impl House {
                     polls,
                 ],
                 functions: Vec::new(),
+                clients: Vec::new(),
                 providers: Vec::new(),
             },
             registry,

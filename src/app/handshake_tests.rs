@@ -144,6 +144,7 @@ impl Vector {
                 triggers: vec![self.trigger(provider)],
                 functions: Vec::new(),
                 providers: Vec::new(),
+                clients: Vec::new(),
             },
             registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
             clock: Clock::fixed(self.at()),

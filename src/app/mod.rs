@@ -3,6 +3,7 @@
 //! The start order is the way of an event backwards, so that nobody finds an open door with nothing
 //! behind it; the stop order is the way of an event: door, providers, dispatch, log.
 
+mod clients;
 mod functions;
 mod keeper;
 mod providers;
@@ -29,6 +30,8 @@ use crate::config::Config;
 use crate::connector::ConnectorRegistry;
 use crate::event_log::{Condition, EventLog, Log, Options};
 use crate::front_door::{self, Door};
+use crate::outbound;
+use crate::permits::RateLimiterFactory;
 use crate::provider::{ProviderHandle, Providers};
 use crate::quarantine::{self, Quarantine};
 use crate::replay::Replayer;
@@ -36,6 +39,7 @@ use crate::router::Router;
 use crate::secrets::{Secret, Vault};
 use crate::subscription::{Subscription, Subscriptions};
 
+pub use clients::Clients;
 use functions::{Functions, Parts};
 pub use rekey::{Rekeyed, Step, rekey};
 use runtime::ProviderRuntime;
@@ -126,9 +130,27 @@ impl Running {
         let vault = Arc::new(Vault::new(data).with_dir(config.secrets.dir.clone()));
         keeper::keep_fingerprint_key(&log, &vault, &clock).await;
         let news = Arc::new(Notify::new());
+        let outbound = Arc::new(outbound::Client::new(&config.outbound)?);
+        let permits = RateLimiterFactory::new(clock.clone());
+        let clients = Clients::build(&clients::Parts {
+            clients: &config.clients,
+            catalog: options.registry.catalog(),
+            log: &log,
+            clock: &clock,
+            vault: &vault,
+            http: &outbound,
+            permits: &permits,
+        })?;
         let mut provider_arbiters = Vec::new();
-        let stores = providers::Stores { log: &log, vault: &vault, secret_news: &news };
-        let providers = providers::start(options, &stores, &clock, &mut provider_arbiters).await?;
+        let shared = providers::Shared {
+            log: &log,
+            clock: &clock,
+            vault: &vault,
+            secret_news: &news,
+            outbound: &outbound,
+            permits: &permits,
+        };
+        let providers = providers::start(options, &shared, &mut provider_arbiters).await?;
 
         let parts = Parts {
             functions: &config.functions,
@@ -159,8 +181,12 @@ impl Running {
             token: token.transpose()?,
             news,
         };
-        let runtime =
-            ProviderRuntime { providers: providers.clone(), door: door.clone(), keeper: keeper.clone() };
+        let runtime = ProviderRuntime {
+            providers: providers.clone(),
+            door: door.clone(),
+            keeper: keeper.clone(),
+            clients,
+        };
         let token = keeper.token.as_ref().map(|(_, token)| token.clone());
         let (admin_server, admin) =
             admin_server(options, &parts, replayer, quarantine.clone(), Arc::new(runtime), token)?;

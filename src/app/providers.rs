@@ -26,32 +26,35 @@ const ACK_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the start waits for connectors: deliveries to one that takes longer get 503 until it is there.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
 
-/// What keeps the providers' state.
-pub(super) struct Stores<'a> {
+/// What all provider actors share.
+pub(super) struct Shared<'a> {
     pub(super) log: &'a Log,
+    pub(super) clock: &'a Clock,
     pub(super) vault: &'a Arc<Vault>,
     /// Told when a secret verified for the first time.
     pub(super) secret_news: &'a Arc<Notify>,
+    pub(super) outbound: &'a Arc<outbound::Client>,
+    pub(super) permits: &'a RateLimiterFactory,
 }
 
-/// Starts the actor of every provider that a trigger uses. Their threads go into `arbiters`: one for all
+/// Starts the actor of every provider that a trigger or client uses: it also keeps what permits know. Their threads go into `arbiters`: one for all
 /// actors, and one for the callbacks of each connector in code, which might block it.
 pub(super) async fn start(
     options: &ServeOptions,
-    stores: &Stores<'_>,
-    clock: &Clock,
+    shared: &Shared<'_>,
     arbiters: &mut Vec<Arbiter>,
 ) -> anyhow::Result<Arc<Providers>> {
     let config = &options.config;
-    let outbound = Arc::new(outbound::Client::new(&config.outbound)?);
-    let permits = RateLimiterFactory::new(clock.clone());
     let mut by_provider: BTreeMap<&ProviderId, Vec<&Trigger>> = BTreeMap::new();
     for trigger in &config.triggers {
         by_provider.entry(&trigger.provider).or_default().push(trigger);
     }
-    let shared = Arbiter::new();
-    let actors = shared.handle();
-    arbiters.push(shared);
+    for client in &config.clients {
+        by_provider.entry(&client.provider).or_default();
+    }
+    let common = Arbiter::new();
+    let actors = common.handle();
+    arbiters.push(common);
     let mut handles = Vec::new();
     for (id, triggers) in by_provider {
         let entry = options.registry.catalog().get(id.as_str());
@@ -68,13 +71,13 @@ pub(super) async fn start(
             actors.clone()
         };
         let deps = Deps {
-            log: stores.log.clone(),
-            clock: clock.clone(),
+            log: shared.log.clone(),
+            clock: shared.clock.clone(),
             entry: entry.clone(),
-            vault: stores.vault.clone(),
-            secret_news: stores.secret_news.clone(),
-            outbound: outbound.clone(),
-            permits: permits.clone(),
+            vault: shared.vault.clone(),
+            secret_news: shared.secret_news.clone(),
+            outbound: shared.outbound.clone(),
+            permits: shared.permits.clone(),
             public_url: config.server.public_url.clone(),
             registry: options.registry.clone(),
             callbacks: Callbacks::on(callbacks),

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use anyhow::Context as _;
 use async_trait::async_trait;
 
+use super::Clients;
 use crate::admin::{ProviderStatus, Runtime, TriggerStatus};
-use crate::connector::{FetchedKey, RawInbound, Verifier};
-use crate::event::{Fingerprint, Timestamp, TriggerId};
+use crate::connector::{ConnectorClient, FetchedKey, RawInbound, Verifier};
+use crate::event::{Fingerprint, ProviderId, Timestamp, TriggerId};
 use crate::event_log::Ingested;
 use crate::front_door::Door;
 use crate::provider::{Change, ProviderHandle, Providers, TriggerSnapshot};
@@ -20,6 +21,7 @@ pub(super) struct ProviderRuntime {
     pub(super) providers: Arc<Providers>,
     pub(super) door: Arc<Door>,
     pub(super) keeper: super::keeper::Parts,
+    pub(super) clients: Clients,
 }
 
 #[async_trait]
@@ -65,6 +67,14 @@ impl Runtime for ProviderRuntime {
         let provider = self.providers.of_trigger(trigger_id);
         let document = provider.and_then(|provider| provider.keys().known(&wanted));
         document.map(|document| wanted.pick(&document)).unwrap_or_default()
+    }
+
+    fn client(&self, provider: &ProviderId) -> Option<Arc<dyn ConnectorClient>> {
+        // What the configuration says of a client stands in place of what a connector offers by itself.
+        self.clients.get(provider).cloned().or_else(|| {
+            let client = self.providers.iter().find(|handle| handle.id() == provider)?.client()?;
+            (!client.methods().is_empty()).then_some(client)
+        })
     }
 
     async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::handshake::{Condition, Handshake, HandshakeReply, Learn};
 pub use self::signature::{Bind, KeyDocument, NetworkKeys, Signature, Variant};
+use super::ClientSpec;
 use crate::event::ProviderId;
 
 /// One provider: all that is known of how it sends webhooks.
@@ -62,9 +63,12 @@ pub struct ProviderEntry {
     /// Ways in which triggers of the provider are set off.
     #[serde(default = "webhook_only")]
     pub kinds: Vec<TriggerKind>,
-    /// Methods that the connector's client offers.
+    /// Methods that the connector's client offers; with a `client`, they follow from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<String>,
+    /// How the provider's API is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientSpec>,
     /// Headers and query parameters that are credentials, beside the headers `authorization`,
     /// `proxy-authorization` and `cookie`, and the places of a proof that is itself the secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -106,6 +110,7 @@ impl ProviderEntry {
             settings: Vec::new(),
             kinds: webhook_only(),
             outbound: Vec::new(),
+            client: None,
             credentials: Vec::new(),
             body_limit_bytes: None,
             dedupe_window_s: three_days(),

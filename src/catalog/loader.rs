@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
+use super::client::check;
 use super::{Family, ProviderEntry, SIGNING_SECRET, SecretSpec, Signature};
 
 /// Longest chain of `like`.
@@ -80,6 +81,11 @@ fn resolved(
     let namespace = base.get("id").cloned();
     let mut merged: Table = base.into_iter().filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str())).collect();
     move_secrets(&mut merged, namespace.as_ref(), id);
+    if let Some(client) = merged.get_mut("client").and_then(Value::as_table_mut) {
+        move_secrets(client, namespace.as_ref(), id);
+        // It follows from the methods of the client that comes out.
+        merged.remove("outbound");
+    }
     merge(&mut merged, own);
     Ok(merged)
 }
@@ -114,6 +120,14 @@ fn complete(entry: &mut ProviderEntry) {
     if needs_main_secret(entry) && entry.secrets.is_empty() {
         entry.secrets.push(SecretSpec::main_of(&entry.id));
     }
+    if let Some(client) = &mut entry.client {
+        for secret in client.secrets.iter_mut().filter(|secret| secret.namespace.is_empty()) {
+            secret.namespace = entry.id.to_string();
+        }
+        if entry.outbound.is_empty() {
+            entry.outbound = client.method_names();
+        }
+    }
 }
 
 /// Returns the kind of proof that an entry has which names none.
@@ -139,10 +153,18 @@ fn needs_main_secret(entry: &ProviderEntry) -> bool {
 /// Holds what the types cannot say.
 fn validate(entry: &ProviderEntry) -> Result<(), Error> {
     let id = entry.id.as_str();
-    for secret in &entry.secrets {
-        if secret.namespace != id {
-            let message = format!("secret {:?} must live under namespace {id:?}", secret.name);
-            return Err(problem(id, message));
+    let of_client = entry.client.iter().flat_map(|client| &client.secrets);
+    let of_client = of_client.map(|secret| (&secret.name, &secret.namespace));
+    let of_triggers = entry.secrets.iter().map(|secret| (&secret.name, &secret.namespace));
+    for (name, namespace) in of_triggers.chain(of_client) {
+        if namespace != id {
+            return Err(problem(id, format!("secret {name:?} must live under namespace {id:?}")));
+        }
+    }
+    if let Some(client) = &entry.client {
+        check::validate(client).map_err(|message| problem(id, message))?;
+        if entry.outbound != client.method_names() {
+            return Err(problem(id, "outbound follows from client.methods: remove it".to_owned()));
         }
     }
     if needs_main_secret(entry) && !entry.secrets.iter().any(|secret| secret.name == SIGNING_SECRET) {

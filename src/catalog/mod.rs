@@ -4,6 +4,7 @@
 //! read by the same loader. This module knows what an entry may say ([`ProviderEntry`]) and keeps the
 //! list ([`ProviderCatalog`]); what an entry means for a request is `connector`'s to say.
 
+mod client;
 mod embedded;
 mod entry;
 mod loader;
@@ -13,6 +14,10 @@ pub mod words;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+pub use client::{
+    ArgPlace, ArgType, BodyKind, ClientArg, ClientAuth, ClientCode, ClientErrors, ClientLimits, ClientMethod,
+    ClientPages, ClientSecret, ClientSpec, INSTALLATION_ARG, PAGE_ARGS, PageKind, PathPart, RAW_METHOD,
+};
 pub use entry::{
     Ack, Bind, Condition, Confidence, Event, Family, Handshake, HandshakeReply, KeyDocument, Learn,
     NetworkKeys, ProviderEntry, SIGNING_SECRET, Sample, SecretSpec, Setting, Signature, TriggerKind, Variant,

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
-use crate::config::{Knowledge, Proof, ProviderFacts, SecretFact, SecretRef, SettingFact};
-use crate::connector::{BuildError, SchemeFacts, TriggerSettings, Verifier, private_scheme};
+use crate::config::{
+    ClientFacts, ClientGiven, Knowledge, Proof, ProviderFacts, SecretFact, SecretRef, SettingFact,
+};
+use crate::connector::{
+    BuildError, ClientSettings, SchemeFacts, TriggerSettings, Verifier, private_scheme, validate_client,
+};
 use crate::secrets::{SecretError, resolve_without_store};
 use crate::subscription::Subscription;
 
@@ -29,7 +33,11 @@ impl Knowledge for BuiltIn {
         if entry.settings.iter().all(|setting| setting.default.is_some()) {
             Verifier::new(&entry, &TriggerSettings::default()).map_err(|error| one_line(&error))?;
         }
-        Ok(ProviderFacts { own: Some(text.to_owned()), ..facts(&entry) })
+        let mut facts = ProviderFacts { own: Some(text.to_owned()), ..facts(&entry) };
+        if let Some(client) = &mut facts.client {
+            client.own = Some(text.to_owned());
+        }
+        Ok(facts)
     }
 
     fn with_settings(
@@ -43,6 +51,19 @@ impl Knowledge for BuiltIn {
         }
         let scheme = SchemeFacts::of(&entry, settings).map_err(|error| one_line(&error))?;
         Ok(of_scheme(facts, &entry, scheme))
+    }
+
+    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), String> {
+        let entry = match &facts.own {
+            Some(text) => own(text)?,
+            None => self.0.get(&facts.provider).cloned().ok_or("the provider is gone")?,
+        };
+        let given = ClientSettings {
+            base_url: given.base_url.clone(),
+            settings: given.settings.clone(),
+            secrets: given.secrets.clone(),
+        };
+        validate_client(&entry, &given).map_err(|error| one_line(&error))
     }
 
     fn compile_cel(&self, expression: &str) -> Result<(), String> {
@@ -134,6 +155,12 @@ fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
         is_unconfirmed: entry.confidence.is_unconfirmed(),
         cannot_sign_as: cannot_sign_as(entry),
         retries_for: Some(Duration::from_secs(entry.dedupe_window_s)),
+        client: entry.client.as_ref().map(|client| ClientFacts {
+            provider: entry.id.to_string(),
+            own: None,
+            secrets: client.secrets.iter().map(|secret| secret.name.clone()).collect(),
+            settings: client.settings.iter().map(|setting| setting.name.clone()).collect(),
+        }),
         ..ProviderFacts::default()
     };
     match SchemeFacts::of_any(entry) {

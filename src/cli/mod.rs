@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bench;
+mod call;
 mod check;
 mod client;
 mod dead_letters;
@@ -89,6 +90,8 @@ enum Command {
     /// Services whose webhooks are understood
     #[command(subcommand)]
     Providers(providers::Providers),
+    /// Call a method of a provider's API; without one, list them
+    Call(call::Call),
     /// Configured activations of providers
     #[command(subcommand)]
     Triggers(triggers::Triggers),
@@ -219,6 +222,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Replay(command) => block_on(command.run()),
         Command::Why(command) => block_on(command.run()),
         Command::Providers(command) => block_on(command.run()),
+        Command::Call(command) => block_on(command.run()),
         Command::Triggers(command) => block_on(command.run()),
         Command::Functions(command) => block_on(command.run()),
         Command::Secrets(command) => block_on(command.run()),

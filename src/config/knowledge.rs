@@ -1,6 +1,6 @@
 //! What the configuration needs to know of higher modules, handed in so that it imports none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +33,32 @@ pub struct ProviderFacts {
     pub own: Option<String>,
     /// How long it may send a delivery again; a longer time than the default widens `dedupe_window`.
     pub retries_for: Option<Duration>,
+    /// What its client takes, where its API is known.
+    pub client: Option<ClientFacts>,
+}
+
+/// What the client of a provider takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientFacts {
+    /// The provider's id.
+    pub provider: String,
+    /// The text of the provider's entry, where it is the user's own.
+    pub own: Option<String>,
+    /// Names of secrets.
+    pub secrets: Vec<String>,
+    /// Names of settings.
+    pub settings: Vec<String>,
+}
+
+/// What a configuration gives to a client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientGiven {
+    /// Where the API is.
+    pub base_url: Option<String>,
+    /// Settings by name.
+    pub settings: BTreeMap<String, String>,
+    /// Names of secrets.
+    pub secrets: BTreeSet<String>,
 }
 
 /// The kind of a trigger that does not say.
@@ -115,6 +141,16 @@ pub trait Knowledge {
     ) -> Result<ProviderFacts, String> {
         let _ = settings;
         Ok(facts)
+    }
+
+    /// Tells whether a client can be made of what is given.
+    ///
+    /// # Errors
+    ///
+    /// If something is missing or makes no sense; the text says what, in one line.
+    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), String> {
+        let _ = (facts, given);
+        Ok(())
     }
 
     /// Compiles a CEL expression.

@@ -3,6 +3,7 @@
 //! `raw` reads what was typed and finds every problem in one run; only the types of this file leave
 //! the module. Secrets stay references here: resolving them is `secrets`' job.
 
+mod clients;
 mod cron;
 mod document;
 mod function;
@@ -24,7 +25,7 @@ use crate::event::{FunctionId, ProviderId, TriggerId};
 use crate::schedule::Schedule;
 
 pub use document::Source;
-pub use knowledge::{Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
+pub use knowledge::{ClientFacts, ClientGiven, Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
 pub use problem::{Problem, Warning};
 pub use raw::{Scope, load};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
@@ -69,6 +70,21 @@ pub struct Config {
     pub functions: Vec<Function>,
     /// The user's own `[[providers]]` entries, each as the text of one catalogue entry.
     pub providers: Vec<String>,
+    /// Providers whose API is called.
+    pub clients: Vec<Client>,
+}
+
+/// One `[clients.<provider>]` table.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The provider.
+    pub provider: ProviderId,
+    /// Secrets by the name that the client of the provider's entry gives them; the first of a list is used.
+    pub secrets: BTreeMap<String, Vec<SecretRef>>,
+    /// Settings of the client by their catalogue name.
+    pub settings: BTreeMap<String, String>,
+    /// Where the API is, in place of what the entry says.
+    pub base_url: Option<String>,
 }
 
 /// `[server]`.

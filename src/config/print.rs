@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::units::{format_duration, format_size};
-use super::{Config, Dedupe, Format, Function, Handler, Outbound, SecretRef, Server, Trigger};
+use super::{Client, Config, Dedupe, Format, Function, Handler, Outbound, SecretRef, Server, Trigger};
 
 impl Display for Config {
     /// Writes the configuration in effect as TOML, without secrets: a literal one reads `literal:[redacted]`.
@@ -19,6 +19,9 @@ impl Display for Config {
         }
         for function in &self.functions {
             write_function(f, function)?;
+        }
+        for client in &self.clients {
+            write_client(f, client)?;
         }
         let entries =
             self.providers.iter().filter_map(|text| toml::from_str(text).ok()).collect::<Vec<toml::Table>>();
@@ -111,6 +114,18 @@ fn write_trigger(f: &mut fmt::Formatter<'_>, trigger: &Trigger) -> fmt::Result {
         writeln!(f, "public_keys = {}", list(&trigger.public_keys))?;
     }
     Ok(())
+}
+
+fn write_client(f: &mut fmt::Formatter<'_>, client: &Client) -> fmt::Result {
+    writeln!(f, "\n[clients.{}]", client.provider)?;
+    let entries = client.secrets.iter().map(|(name, list)| (name.as_str(), secrets(list)));
+    writeln!(f, "secrets = {}", table(entries))?;
+    let entries = client.settings.iter().map(|(name, value)| (name.as_str(), quoted(value)));
+    writeln!(f, "settings = {}", table(entries))?;
+    match &client.base_url {
+        Some(url) => writeln!(f, "base_url = {}", quoted(url)),
+        None => Ok(()),
+    }
 }
 
 /// Returns an inline table of values that are TOML already.

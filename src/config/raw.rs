@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::SecretRef;
+use super::clients::read_clients;
 use super::document::{Findings, Node, Section, Source};
 use super::function::{check_sign_as, read_functions};
 use super::knowledge::Knowledge;
@@ -67,7 +68,10 @@ pub fn load(
 
 impl Reader<'_> {
     fn config(&self, root: &Section<'_>) -> Option<Config> {
-        root.only(&["server", "log", "secrets", "outbound", "triggers", "functions", "providers"], &[]);
+        root.only(
+            &["server", "log", "secrets", "outbound", "triggers", "functions", "providers", "clients"],
+            &[],
+        );
         let server = match root.get("server") {
             Some(node) => node.section().and_then(|section| self.server(&section)),
             None => Some(Server::default()),
@@ -91,6 +95,7 @@ impl Reader<'_> {
         if let (Some(triggers), Some(functions)) = (&triggers, &functions) {
             check_sign_as(self, root, triggers, functions, &own);
         }
+        let clients = read_clients(self, root, &own);
         Some(Config {
             server: server?,
             log: log?,
@@ -99,6 +104,7 @@ impl Reader<'_> {
             triggers: triggers?,
             functions: functions?,
             providers: providers?,
+            clients: clients?,
         })
     }
 

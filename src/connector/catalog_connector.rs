@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::{
-    ActivationHandle, Connector, ConnectorError, InboundCtx, Judging, KeyRequest, NormalizeResult,
-    ProviderPayloadSchema, RawInbound, TriggerBinding, Verifier,
+    ActivationHandle, Connector, ConnectorClient, ConnectorError, InboundCtx, Judging, KeyRequest, NoMethods,
+    NormalizeResult, ProviderPayloadSchema, RawInbound, TriggerBinding, Verifier,
 };
 use crate::catalog::{ProviderEntry, TriggerKind};
 use crate::event::{ProviderId, TriggerId};
@@ -20,12 +20,21 @@ use crate::event::{ProviderId, TriggerId};
 pub struct CatalogConnector {
     entry: Arc<ProviderEntry>,
     verifiers: ArcSwap<BTreeMap<TriggerId, Arc<Verifier>>>,
+    client: Arc<dyn ConnectorClient>,
 }
 
 impl CatalogConnector {
     /// Returns the connector of an entry, with nothing active.
     pub fn new(entry: Arc<ProviderEntry>) -> Self {
-        Self { entry, verifiers: ArcSwap::default() }
+        Self { entry, verifiers: ArcSwap::default(), client: Arc::new(NoMethods) }
+    }
+
+    /// Gives it what calls the provider's API, such as a [`RestClient`](super::RestClient); without, there are
+    /// no methods.
+    #[must_use]
+    pub fn with_client(mut self, client: Arc<dyn ConnectorClient>) -> Self {
+        self.client = client;
+        self
     }
 }
 
@@ -72,5 +81,9 @@ impl Connector for CatalogConnector {
 
     fn payload_schema(&self) -> ProviderPayloadSchema {
         ProviderPayloadSchema::named(&self.entry.event.schema)
+    }
+
+    fn client(&self) -> Arc<dyn ConnectorClient> {
+        self.client.clone()
     }
 }

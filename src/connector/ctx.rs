@@ -6,6 +6,7 @@ use super::ConnectorMetrics;
 use crate::clock::Clock;
 use crate::outbound;
 use crate::permits::RateLimiterFactory;
+use crate::secrets::SecretProvider;
 
 /// What a connector is initialized with. It is cheap to clone, and a connector keeps what it needs.
 ///
@@ -15,6 +16,9 @@ use crate::permits::RateLimiterFactory;
 pub struct ConnectorCtx {
     /// Where the connector leaves lines for operators.
     pub event_log: Arc<dyn ConnectorLog>,
+    /// Credentials by name, each under the namespace of its provider. Those that verify deliveries come with the
+    /// bindings instead.
+    pub secrets: Arc<dyn SecretProvider>,
     /// Permits, which every call of the provider's API waits for; all connectors and clients share its buckets.
     pub rate_limiter: RateLimiterFactory,
     /// Counters, shown where operators look at the provider.

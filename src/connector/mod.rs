@@ -2,7 +2,7 @@
 //! catalogue entries that is the connector of almost every provider.
 //!
 //! Verification and normalization are pure: bytes, secrets and the time are handed in. Neither the
-//! network nor the store is known here.
+//! network nor the store is known here, but for `client`, which calls providers' APIs.
 
 mod batch;
 mod bounded;
@@ -24,7 +24,10 @@ mod verifier;
 
 pub use batch::BatchPart;
 pub use catalog_connector::CatalogConnector;
-pub use client::{CALL_TIMEOUT, CallOptions, ClientError, ConnectorClient, NoMethods};
+pub use client::{
+    CALL_TIMEOUT, CallOptions, ClientBuildError, ClientError, ClientParts, ClientSecrets, ClientSettings,
+    ConnectorClient, NoMethods, OwnSecrets, RestClient, validate_client,
+};
 pub use contract::{
     ActivationHandle, CURSOR_BYTES_MAX, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
     POLLED_EVENTS_MAX, PollCtx, Polled, PolledEvent, ProviderPayloadSchema, RawInbound, Rejection, Reply,

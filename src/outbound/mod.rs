@@ -12,7 +12,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderName;
+pub use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Certificate, Method, Url};
 use tokio::sync::Semaphore;
 use url::Host;
@@ -30,8 +31,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest file of certificates that is read, in bytes.
 const CERTIFICATES_BYTES_MAX: u64 = 4 << 20;
 
-/// A request to the outside.
-#[derive(Debug, Clone, Copy)]
+/// A request to the outside. Shows nothing but its method: everything else may hold secrets.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// Method, upper case.
     pub method: &'a str,
@@ -47,11 +48,19 @@ pub struct Request<'a> {
     pub timeout: Duration,
 }
 
+impl std::fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
 /// An answer, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
@@ -197,7 +206,8 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status: answer.status().as_u16(), body: body.freeze() })
+        let headers = std::mem::take(answer.headers_mut());
+        Ok(Answer { status: answer.status().as_u16(), headers, body: body.freeze() })
     }
 }
 
@@ -240,7 +250,9 @@ fn literal(url: &Url) -> Option<IpAddr> {
 fn head(request: &Request<'_>) -> Option<(Method, HeaderMap)> {
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers {
-        headers.append(name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?);
+        let mut value = HeaderValue::from_str(value).ok()?;
+        value.set_sensitive(true);
+        headers.append(name.parse::<HeaderName>().ok()?, value);
     }
     Some((request.method.parse().ok()?, headers))
 }
@@ -300,6 +312,21 @@ mod tests {
             .err()
             .unwrap();
         assert!(error.to_string().contains("larger than"), "{error}");
+    }
+
+    #[test]
+    fn a_request_shows_nothing_that_may_be_secret() {
+        let headers = [("authorization".to_owned(), "Bearer hunter2".to_owned())];
+        let request = Request {
+            method: "POST",
+            url: "https://api.example.com/bothunter2/x",
+            headers: &headers,
+            body: b"hunter2",
+            answer_bytes_max: 10,
+            timeout: Duration::from_secs(5),
+        };
+        assert_eq!(format!("{request:?}"), "Request { method: \"POST\", .. }");
+        assert!(!format!("{:?}", head(&request).unwrap()).contains("hunter2"));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::ArbiterHandle;
 use arc_swap::Guard;
 
-use crate::connector::{ConnectorMetrics, Rejection, Signer};
+use crate::connector::{ConnectorClient, ConnectorMetrics, Rejection, Signer};
 use crate::event::{ProviderId, Timestamp, TriggerId};
 use crate::event_log::record::Switch;
 use crate::flow::TokenBucket;
@@ -100,6 +100,11 @@ impl ProviderHandle {
     /// Returns when the first activation has ended, whatever came of it.
     pub async fn settled(&self) {
         self.published.settled().await;
+    }
+
+    /// Returns what calls the provider's API, once the connector is there.
+    pub fn client(&self) -> Option<Arc<dyn ConnectorClient>> {
+        self.published.connector().map(|connector| connector.client())
     }
 
     /// Returns what its connector counts.

@@ -12,6 +12,7 @@ use crate::config::{self, Backoff, Trigger};
 use crate::connector::{Connector, ConnectorCtx, ConnectorError, Signer, TriggerBinding, TriggerKind};
 use crate::event::{Timestamp, TriggerId};
 use crate::flow::{backoff, with_jitter};
+use crate::secrets::Chain;
 
 use super::callbacks::Unfinished;
 use super::connector_log::Lines;
@@ -194,8 +195,11 @@ impl Lifecycle {
     }
 
     fn ctx(&self) -> ConnectorCtx {
+        let log = self.deps.log.clone();
+        let store = Arc::new(move |name: &str| log.state().sealed(name));
         ConnectorCtx {
             event_log: Arc::new(Lines(self.published.log().clone())),
+            secrets: Arc::new(Chain::standard(self.deps.vault.clone(), store)),
             rate_limiter: self.deps.permits.clone(),
             metrics: self.published.metrics().clone(),
             http: self.deps.outbound.clone(),

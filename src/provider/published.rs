@@ -84,6 +84,11 @@ impl Published {
         self.begun.lock().replace(connector)
     }
 
+    /// Returns the connector that was begun last.
+    pub(super) fn connector(&self) -> Option<Arc<dyn Connector>> {
+        self.begun.lock().clone()
+    }
+
     /// Takes the connector that was begun last.
     pub(super) fn take_begun(&self) -> Option<Arc<dyn Connector>> {
         self.begun.lock().take()

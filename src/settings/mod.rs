@@ -16,7 +16,8 @@ use ipnet::IpNet;
 pub use nearest::nearest;
 pub use secret_ref::{RefError, STORE_NAME_BYTES_MAX, SecretRef, is_env_name, is_store_name};
 
-/// `[outbound]`: requests for the keys that providers publish, and answers to handshakes that want a call.
+/// `[outbound]`: requests for the keys that providers publish, calls of their APIs, and answers to handshakes
+/// that want a call.
 #[derive(Debug, Clone, Default)]
 pub struct Outbound {
     /// Networks that may be called although they are not public.

@@ -25,6 +25,7 @@ use crate::connector::{
 use crate::event::{SignatureStatus, Timestamp, TriggerId};
 use crate::outbound;
 use crate::permits::RateLimiterFactory;
+use crate::secrets::Chain;
 use crate::settings::Outbound;
 
 /// Most bytes of a body that are changed one after the other; of a longer one, as many are chosen evenly.
@@ -158,6 +159,7 @@ impl Active {
         let http = outbound::Client::new(&Outbound::default()).map_err(|error| error.to_string())?;
         let ctx = ConnectorCtx {
             event_log: log.clone(),
+            secrets: Arc::new(Chain::new(Vec::new())),
             rate_limiter: RateLimiterFactory::new(clock.clone()),
             metrics: ConnectorMetrics::default(),
             http: Arc::new(http),

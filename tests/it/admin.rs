@@ -16,9 +16,10 @@ use hookkeeper::admin::{self, AdminState, Parts, ProviderStatus, Runtime, Trigge
 use hookkeeper::catalog::ProviderCatalog;
 use hookkeeper::clock::Clock;
 use hookkeeper::config::{self, Config, Knowledge, ProviderFacts, Scope, SecretFact, Source};
-use hookkeeper::connector::{FetchedKey, RawInbound, Rejection, Verifier};
+use hookkeeper::connector::{ConnectorClient, FetchedKey, RawInbound, Rejection, Verifier};
 use hookkeeper::event::{
-    Body, EventContent, EventId, Origin, RejectReason, RunId, SignatureStatus, Timestamp, TriggerId,
+    Body, EventContent, EventId, Origin, ProviderId, RejectReason, RunId, SignatureStatus, Timestamp,
+    TriggerId,
 };
 use hookkeeper::event_log::record::{
     Attempted, Cause, NewRun, Next, Record, Routed, Start, Switch, Switched,
@@ -110,6 +111,10 @@ impl Runtime for Bare {
 
     fn known_keys(&self, _: &TriggerId, _: &Verifier, _: &RawInbound) -> Vec<FetchedKey> {
         Vec::new()
+    }
+
+    fn client(&self, _: &ProviderId) -> Option<Arc<dyn ConnectorClient>> {
+        None
     }
 
     async fn release(&self, trigger_id: &TriggerId, raw: RawInbound) -> Result<Vec<Ingested>, ReleaseError> {

@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod cli;
+mod clients;
 mod config;
 mod cron;
 mod dead_letters;

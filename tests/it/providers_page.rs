@@ -60,6 +60,16 @@ fn page(catalog: &ProviderCatalog) -> String {
         let (id, family, facts) = (&entry.id, entry.family.in_words(), entry.confidence.as_str());
         writeln!(page, "| `{id}` | {name} | {family} | {} | {facts} |", covers(entry)).unwrap();
     }
+    page.push_str(
+        "\n## Clients\n\nWhat can be called of providers' APIs; `hookkeeper call ID` tells the arguments.\n\n\
+         | id | methods | facts |\n| --- | --- | --- |\n",
+    );
+    for entry in catalog.entries() {
+        let Some(client) = &entry.client else { continue };
+        let methods: Vec<String> = client.method_names().iter().map(|name| format!("`{name}`")).collect();
+        writeln!(page, "| `{}` | {} | {} |", entry.id, methods.join(" "), client.confidence.as_str())
+            .unwrap();
+    }
     page
 }
 

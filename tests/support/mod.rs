@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 pub use http::{Answer, Connection};
 pub use receiver::{Delivery, Receiver};
-pub use tls_host::TlsHost;
+pub use tls_host::{Asked, TlsHost};
 
 /// The secret of the trigger `github` in [`config`].
 pub const SECRET: &str = "It's a Secret to Everybody";

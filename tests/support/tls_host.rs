@@ -14,10 +14,32 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// How long a test waits for the host.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-type Respond = dyn Fn(&str) -> String + Send + Sync;
+type Respond = dyn Fn(&Asked) -> String + Send + Sync;
+
+/// A request as it came in.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Method, and path with query.
+    pub line: String,
+    /// Headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Asked {
+    /// Returns the value of a header, empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(header, _)| header == name).map_or("", |(_, value)| value)
+    }
+
+    /// Reads the body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+}
 
 struct Inner {
-    asked: Mutex<Vec<String>>,
+    asked: Mutex<Vec<Asked>>,
     respond: Mutex<Box<Respond>>,
     gate: Mutex<bool>,
     opened: Condvar,
@@ -77,6 +99,11 @@ impl TlsHost {
 
     /// Sets what is answered: the bytes of an HTTP answer, made of method and path.
     pub fn respond(&self, respond: impl Fn(&str) -> String + Send + Sync + 'static) {
+        self.respond_to(move |asked| respond(&asked.line));
+    }
+
+    /// Sets what is answered: the bytes of an HTTP answer, made of the whole request.
+    pub fn respond_to(&self, respond: impl Fn(&Asked) -> String + Send + Sync + 'static) {
         *self.inner.respond.lock().unwrap() = Box::new(respond);
     }
 
@@ -97,8 +124,14 @@ impl TlsHost {
         self.inner.opened.notify_all();
     }
 
-    /// Method and path of every request so far.
+    /// Method, path and body of every request so far.
     pub fn asked(&self) -> Vec<String> {
+        let told = |asked: &Asked| format!("{} {}", asked.line, asked.body).trim_end().to_owned();
+        self.inner.asked.lock().unwrap().iter().map(told).collect()
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Asked> {
         self.inner.asked.lock().unwrap().clone()
     }
 
@@ -112,6 +145,11 @@ impl TlsHost {
             toml::Value::try_from(hosts).unwrap()
         )
     }
+}
+
+/// The bytes of an answer with further headers, each with its line end.
+pub fn answer_with(status: u16, headers: &str, body: &str) -> String {
+    answer(status, body).replacen("\r\n", &format!("\r\n{headers}"), 1)
 }
 
 /// The bytes of an answer.
@@ -128,25 +166,20 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, inner: &Inner) -> std::io
         return Ok(());
     }
     let asked = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-    let mut length = 0;
+    let (mut length, mut headers) = (0, Vec::new());
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        match line.trim_end().split_once(':') {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            Some(_) => {}
-            None => break,
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap_or(0);
         }
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    inner
-        .asked
-        .lock()
-        .unwrap()
-        .push(format!("{asked} {}", String::from_utf8_lossy(&body)).trim_end().to_owned());
+    let asked = Asked { line: asked, headers, body: String::from_utf8_lossy(&body).into_owned() };
+    inner.asked.lock().unwrap().push(asked.clone());
     let open = inner.opened.wait_timeout_while(inner.gate.lock().unwrap(), TIMEOUT, |open| !*open);
     drop(open);
     let bytes = (inner.respond.lock().unwrap())(&asked);

@@ -1,5 +1,6 @@
 //! `providers`: what the catalogue knows. Needs no server; where one runs, the listing as JSON has its states and counts.
 
+mod client;
 mod page;
 mod show;
 mod test;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::client;
 use super::page::Page;
 use crate::catalog::{Handshake, NetworkKeys, ProviderEntry, SecretSpec, Signature, TriggerKind, words};
 use crate::cli::render::{self, out};
@@ -55,6 +56,7 @@ fn told(entry: &Arc<ProviderEntry>, config: &Config) -> String {
     handshakes(&mut page, entry);
     events(&mut page, entry);
     answer(&mut page, entry);
+    client::tell(&mut page, entry);
     if !entry.gotchas.is_empty() {
         page.part("Mind");
         entry.gotchas.iter().for_each(|gotcha| page.point(gotcha));

@@ -1,10 +1,32 @@
-//! Outbound callbacks: what a connector offers of its provider's API.
+//! Outbound callbacks: what a connector offers of its provider's API, and the one engine that calls the API
+//! of whatever a catalogue entry describes.
+//!
+//! From a call to its result: `args` holds the arguments against the method, `request` makes the request,
+//! `auth` says who calls, `rest` sends it within a permit, `answer` and `pages` read what comes back.
+
+mod answer;
+mod args;
+mod auth;
+mod encode;
+mod github_app;
+mod own_secrets;
+mod pages;
+mod request;
+mod rest;
+mod settings;
+mod slack_upload;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use own_secrets::OwnSecrets;
+pub use rest::{ClientParts, RestClient};
+pub use settings::{ClientBuildError, ClientSettings, validate_client};
+
+use crate::permits::Lane;
+use crate::secrets::Secret;
 use crate::settings::nearest;
 
 /// How long a call may take where its caller does not say.
@@ -72,19 +94,32 @@ pub trait ConnectorClient: Send + Sync {
     }
 }
 
+/// Gives a client its credentials, by the names that its provider's entry has for them.
+#[async_trait]
+pub trait ClientSecrets: Send + Sync {
+    /// Returns a secret as it is now.
+    ///
+    /// # Errors
+    ///
+    /// If it is not to be had; the text says what to do, and holds no secret.
+    async fn secret(&self, name: &str) -> Result<Secret, String>;
+}
+
 /// How a call is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallOptions {
     /// How long all of it may take, the wait for a permit included; default: [`CALL_TIMEOUT`].
     pub timeout: Duration,
+    /// On whose behalf it is made: live calls go before replays, these before backfills.
+    pub lane: Lane,
     /// Tells the provider that a repeated call is the same, where its API has a place for it.
     pub idempotency_key: Option<String>,
 }
 
 impl Default for CallOptions {
     fn default() -> Self {
-        Self { timeout: CALL_TIMEOUT, idempotency_key: None }
+        Self { timeout: CALL_TIMEOUT, lane: Lane::Live, idempotency_key: None }
     }
 }
 
@@ -146,6 +181,21 @@ impl ClientError {
     pub fn unknown_method(method: &str, known: &[String]) -> Self {
         let nearest = nearest(method, known.iter().map(String::as_str));
         Self::UnknownMethod { method: method.to_owned(), nearest }
+    }
+
+    /// Returns the error's stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownMethod { .. } => "unknown_method",
+            Self::InvalidArgs { .. } => "invalid_args",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Credentials(_) => "credentials",
+            Self::Timeout { .. } => "timeout",
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused { .. } => "refused",
+            Self::Malformed(_) => "malformed",
+            Self::Other(_) => "failed",
+        }
     }
 
     /// Tells whether the same call may succeed later, and when; nothing where it is not known to be so.

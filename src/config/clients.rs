@@ -1,0 +1,143 @@
+//! Reads `[clients.<provider>]`.
+
+use std::collections::BTreeMap;
+
+use super::document::{Node, Section};
+use super::knowledge::{ClientFacts, ClientGiven, ProviderFacts};
+use super::raw::{Reader, optional};
+use super::{Client, SecretRef};
+use crate::event::ProviderId;
+
+/// Reads all clients.
+pub(super) fn read_clients(
+    reader: &Reader<'_>,
+    root: &Section<'_>,
+    own: &[ProviderFacts],
+) -> Option<Vec<Client>> {
+    let Some(node) = root.get("clients") else { return Some(Vec::new()) };
+    let section = node.section()?;
+    let read = |(name, node): (&str, Node<'_>)| {
+        let (provider, facts) = provider(reader, &section, own, name)?;
+        Table { reader, provider, facts }.read(&node.section()?)
+    };
+    // All are read before the first failure counts, so that each is reported.
+    section.entries().map(read).collect::<Vec<_>>().into_iter().collect()
+}
+
+fn provider(
+    reader: &Reader<'_>,
+    section: &Section<'_>,
+    own: &[ProviderFacts],
+    name: &str,
+) -> Option<(ProviderId, ClientFacts)> {
+    let of_own = own.iter().find(|facts| facts.id == name).cloned();
+    let found = of_own.or_else(|| reader.knowledge.provider(name));
+    let (Ok(id), Some(facts)) = (ProviderId::new(name), found) else {
+        let known = reader.knowledge.provider_ids();
+        let all = known.iter().map(String::as_str).chain(own.iter().map(|facts| facts.id.as_str()));
+        let remedy = "see `hookkeeper providers list`, or describe your own in a [[providers]] table";
+        section.unknown_name(name, "unknown provider", all, remedy);
+        return None;
+    };
+    match facts.client {
+        Some(client) => Some((id, client)),
+        None => {
+            let message = format!("nothing is known of the API of `{name}`");
+            let remedy = "describe it in the [client] of a [[providers]] table, with like for the rest";
+            section.unknown_name(name, message, [], remedy);
+            None
+        }
+    }
+}
+
+/// Reads one client.
+struct Table<'a> {
+    reader: &'a Reader<'a>,
+    provider: ProviderId,
+    facts: ClientFacts,
+}
+
+impl Table<'_> {
+    fn read(self, section: &Section<'_>) -> Option<Client> {
+        section.only(&["secrets", "settings", "base_url"], &[]);
+        let base_url = optional(section.get("base_url"), |node| self.base_url(node));
+        let secrets = self.secrets(section);
+        let settings = self.settings(section);
+        let (base_url, secrets, settings) = (base_url?, secrets?, settings?);
+        let given = ClientGiven {
+            base_url: base_url.clone(),
+            settings: settings.clone(),
+            secrets: secrets.keys().cloned().collect(),
+        };
+        if let Err(reason) = self.reader.knowledge.validate_client(&self.facts, &given) {
+            let remedy = format!("see `hookkeeper providers show {}`", self.provider);
+            section.missing("secrets", reason, remedy);
+            return None;
+        }
+        Some(Client { provider: self.provider, secrets, settings, base_url })
+    }
+
+    fn base_url(&self, node: &Node<'_>) -> Option<String> {
+        let url = self.reader.url(node)?;
+        if !url.starts_with("https://") || url.contains(['?', '#']) {
+            node.wrong(
+                "a provider's API is called over https, at a URL without query and fragment",
+                "write it as the provider has it, such as https://github.example.com/api/v3",
+            );
+            return None;
+        }
+        Some(url.trim_end_matches('/').to_owned())
+    }
+
+    fn secrets(&self, section: &Section<'_>) -> Option<BTreeMap<String, Vec<SecretRef>>> {
+        let Some(node) = section.get("secrets") else { return Some(BTreeMap::new()) };
+        if !node.is_table() {
+            node.wrong_secret("expected a table of secrets by name", "secrets = { token = \"env:NAME\" }");
+            return None;
+        }
+        let table = node.section()?;
+        let mut complete = true;
+        let mut secrets = BTreeMap::new();
+        for (name, node) in table.entries() {
+            let known = &self.facts.secrets;
+            if !known.iter().any(|known| known == name) {
+                let remedy = match known.as_slice() {
+                    [] => "remove it: the client has no secrets".to_owned(),
+                    known => format!("the client's secrets: {}", known.join(", ")),
+                };
+                let message = "the client has no secret of this name";
+                table.unknown_name(name, message, known.iter().map(String::as_str), remedy);
+                complete = false;
+            }
+            match self.reader.secrets(&node) {
+                Some(list) => drop(secrets.insert(name.to_owned(), list)),
+                None => complete = false,
+            }
+        }
+        complete.then_some(secrets)
+    }
+
+    fn settings(&self, section: &Section<'_>) -> Option<BTreeMap<String, String>> {
+        let Some(node) = section.get("settings") else { return Some(BTreeMap::new()) };
+        let table = node.section()?;
+        let mut complete = true;
+        let mut settings = BTreeMap::new();
+        for (name, node) in table.entries() {
+            let known = &self.facts.settings;
+            if !known.iter().any(|known| known == name) {
+                let remedy = match known.as_slice() {
+                    [] => "remove it: the client has no settings".to_owned(),
+                    known => format!("the client's settings: {}", known.join(", ")),
+                };
+                let message = "the client has no setting of this name";
+                table.unknown_name(name, message, known.iter().map(String::as_str), remedy);
+                complete = false;
+            }
+            match node.string("a setting") {
+                Some(value) => drop(settings.insert(name.to_owned(), value.to_owned())),
+                None => complete = false,
+            }
+        }
+        complete.then_some(settings)
+    }
+}

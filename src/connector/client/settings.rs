@@ -1,0 +1,294 @@
+//! What a configuration brings to a client, put into its entry's texts. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use url::Url;
+
+use crate::catalog::{BodyKind, ClientAuth, ClientMethod, ClientSpec, ProviderEntry};
+
+/// What a configuration says of a provider's client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// Where the API is, in place of what the entry says: of one's own installation, or a test's.
+    pub base_url: Option<String>,
+    /// Settings by the entry's names.
+    pub settings: BTreeMap<String, String>,
+    /// Names of the secrets that there are.
+    pub secrets: BTreeSet<String>,
+}
+
+/// Why a client cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientBuildError {
+    /// The entry says nothing of the provider's API.
+    #[error("provider {0} has no client: describe its API in a [client] of a [[providers]] entry")]
+    NoClient(String),
+    /// A secret or setting is given that the entry does not know.
+    #[error("unknown {what} {name:?}; the client of {provider} takes {known}")]
+    Unknown {
+        /// `secret` or `setting`.
+        what: &'static str,
+        /// The provider.
+        provider: String,
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// No way of authentication has all that it needs.
+    #[error("the client of {provider} needs {needs}")]
+    Missing {
+        /// The provider.
+        provider: String,
+        /// What is needed.
+        needs: String,
+    },
+    /// With the settings put in, there is no URL.
+    #[error("the base URL of {provider} is no https URL with a host, and without user, query and fragment")]
+    BaseUrl {
+        /// The provider.
+        provider: String,
+    },
+}
+
+/// A client's texts with the settings put in.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) base: Url,
+    /// Who calls; nothing for an API that asks nobody.
+    pub(super) auth: Option<ClientAuth>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: BodyKind,
+    /// Every method, with all that it takes.
+    pub(super) methods: BTreeMap<String, ClientMethod>,
+    /// The names of the methods, as the entry has them.
+    pub(super) names: Vec<String>,
+}
+
+impl Plan {
+    /// Puts the settings in.
+    ///
+    /// # Errors
+    ///
+    /// If something is missing or unknown, or there is no URL.
+    pub(super) fn new(entry: &ProviderEntry, given: &ClientSettings) -> Result<Self, ClientBuildError> {
+        let provider = entry.id.to_string();
+        let client = entry.client.as_ref().ok_or_else(|| ClientBuildError::NoClient(provider.clone()))?;
+        known_only(&provider, client, given)?;
+        let settings = completed(client, &given.settings);
+        let auth = choose(client, given, &settings)
+            .ok_or_else(|| ClientBuildError::Missing { provider: provider.clone(), needs: needs(client) })?;
+        let fill = |text: &str| filled(text, &settings);
+        // What stands in no authentication must be there in any case.
+        let fill_all = |text: &str| {
+            fill(text)
+                .ok_or_else(|| ClientBuildError::Missing { provider: provider.clone(), needs: needs(client) })
+        };
+        let base = given.base_url.clone().map_or_else(|| fill_all(&client.base_url), Ok)?;
+        let base =
+            read_base(&base).ok_or_else(|| ClientBuildError::BaseUrl { provider: provider.clone() })?;
+        let headers = client.headers.iter().filter_map(|(name, value)| Some((name.clone(), fill(value)?)));
+        let headers = headers.filter(|(_, value)| !value.is_empty()).collect();
+        let mut methods = BTreeMap::new();
+        for mut method in client.all_methods() {
+            method.request = fill_all(&method.request)?;
+            methods.insert(method.name.clone(), method);
+        }
+        let auth = auth.map(|auth| with_settings(auth, &fill));
+        Ok(Self { base, auth, headers, body: client.body, methods, names: client.method_names() })
+    }
+}
+
+fn known_only(provider: &str, client: &ClientSpec, given: &ClientSettings) -> Result<(), ClientBuildError> {
+    let secrets: Vec<&str> = client.secrets.iter().map(|secret| secret.name.as_str()).collect();
+    let settings: Vec<&str> = client.settings.iter().map(|setting| setting.name.as_str()).collect();
+    let unknown = |what, name: &String, known: &[&str]| ClientBuildError::Unknown {
+        what,
+        provider: provider.to_owned(),
+        name: name.clone(),
+        known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+    };
+    if let Some(name) = given.secrets.iter().find(|name| !secrets.contains(&name.as_str())) {
+        return Err(unknown("secret", name, &secrets));
+    }
+    match given.settings.keys().find(|name| !settings.contains(&name.as_str())) {
+        Some(name) => Err(unknown("setting", name, &settings)),
+        None => Ok(()),
+    }
+}
+
+/// Returns the settings in effect, defaults included.
+fn completed(client: &ClientSpec, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut settings = given.clone();
+    for setting in &client.settings {
+        if let Some(default) = &setting.default
+            && !settings.contains_key(&setting.name)
+            && let Some(value) = filled(default, &settings)
+        {
+            settings.insert(setting.name.clone(), value);
+        }
+    }
+    settings
+}
+
+/// Puts settings into a text; nothing where one is missing.
+fn filled(text: &str, settings: &BTreeMap<String, String>) -> Option<String> {
+    let mut parts = text.split("${");
+    let mut out = parts.next()?.to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}')?;
+        out.push_str(settings.get(name)?);
+        out.push_str(rest);
+    }
+    Some(out)
+}
+
+/// Returns the first way of authentication that has all that it needs; an entry without any asks for none.
+fn choose<'c>(
+    client: &'c ClientSpec,
+    given: &ClientSettings,
+    settings: &BTreeMap<String, String>,
+) -> Option<Option<&'c ClientAuth>> {
+    if client.auth.is_empty() {
+        return Some(None);
+    }
+    let is_given = |auth: &&ClientAuth| {
+        auth.secrets().iter().all(|name| given.secrets.contains(*name))
+            && auth.settings().iter().all(|name| settings.contains_key(*name))
+    };
+    client.auth.iter().find(is_given).map(Some)
+}
+
+/// Says what ways of authentication, and the rest, need.
+fn needs(client: &ClientSpec) -> String {
+    let open: Vec<&str> = client
+        .settings
+        .iter()
+        .filter(|setting| setting.default.is_none())
+        .map(|setting| setting.name.as_str())
+        .collect();
+    let by_auth: BTreeSet<&str> = client.auth.iter().flat_map(|auth| auth.settings()).collect();
+    let ways = client.auth.iter().map(|auth| {
+        let secrets = auth.secrets().into_iter().map(|name| format!("the secret {name}"));
+        let settings = auth.settings().into_iter().filter(|name| open.contains(name));
+        secrets.chain(settings.map(|name| format!("the setting {name}"))).collect::<Vec<_>>().join(" and ")
+    });
+    let ways = ways.filter(|way| !way.is_empty()).collect::<Vec<_>>().join(", or ");
+    let rest = open.iter().filter(|name| !by_auth.contains(*name)).map(|name| format!("the setting {name}"));
+    let all: Vec<String> = (!ways.is_empty()).then_some(ways).into_iter().chain(rest).collect();
+    all.join("; and ")
+}
+
+fn read_base(text: &str) -> Option<Url> {
+    let url: Url = text.trim_end_matches('/').parse().ok()?;
+    let is_plain = url.scheme() == "https"
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    is_plain.then_some(url)
+}
+
+fn with_settings(auth: &ClientAuth, fill: &impl Fn(&str) -> Option<String>) -> ClientAuth {
+    let fill = |text: &str| fill(text).unwrap_or_default();
+    match auth {
+        ClientAuth::Bearer { .. } => auth.clone(),
+        ClientAuth::Header { name, value } => ClientAuth::Header { name: name.clone(), value: fill(value) },
+        ClientAuth::Query { name, value } => ClientAuth::Query { name: name.clone(), value: fill(value) },
+        ClientAuth::Basic { user, password } => {
+            ClientAuth::Basic { user: fill(user), password: fill(password) }
+        }
+        ClientAuth::Path { prefix } => ClientAuth::Path { prefix: fill(prefix) },
+        ClientAuth::GithubApp { secret, app_id, installation_id } => ClientAuth::GithubApp {
+            secret: secret.clone(),
+            app_id: fill(app_id),
+            installation_id: fill(installation_id),
+        },
+    }
+}
+
+/// Validates what a configuration says of a provider's client.
+///
+/// # Errors
+///
+/// If no client can be made of it.
+pub fn validate_client(entry: &ProviderEntry, given: &ClientSettings) -> Result<(), ClientBuildError> {
+    Plan::new(entry, given).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::ProviderCatalog;
+
+    const ENTRY: &str = "id = \"acme\"\n[client]\nbase_url = \"https://${site}.acme.example\"\n\
+        headers = { X-Version = \"${version}\", X-Account = \"${account}\" }\n\
+        [[client.auth]]\nkind = \"bearer\"\nsecret = \"token\"\n\
+        [[client.auth]]\nkind = \"basic\"\nuser = \"${user}\"\npassword = \"{secret:password}\"\n\
+        [[client.secrets]]\nname = \"token\"\nabout = \"x\"\n\
+        [[client.secrets]]\nname = \"password\"\nabout = \"x\"\n\
+        [[client.settings]]\nname = \"site\"\nabout = \"x\"\n\
+        [[client.settings]]\nname = \"user\"\nabout = \"x\"\n\
+        [[client.settings]]\nname = \"account\"\nabout = \"x\"\ndefault = \"\"\n\
+        [[client.settings]]\nname = \"version\"\nabout = \"x\"\ndefault = \"1\"\n";
+
+    fn plan(secrets: &[&str], settings: &[(&str, &str)], base_url: Option<&str>) -> Result<Plan, String> {
+        let catalog = ProviderCatalog::with_user_entries(&[ENTRY]).unwrap();
+        let given = ClientSettings {
+            base_url: base_url.map(str::to_owned),
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        Plan::new(catalog.get("acme").unwrap(), &given).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_are_put_in_and_the_first_complete_authentication_counts() {
+        let found = plan(&["password"], &[("site", "my"), ("user", "ann")], None).unwrap();
+        assert_eq!(found.base.as_str(), "https://my.acme.example/");
+        assert_eq!(found.headers, [("X-Version".to_owned(), "1".to_owned())], "an empty one is left out");
+        let basic = ClientAuth::Basic { user: "ann".into(), password: "{secret:password}".into() };
+        assert_eq!(found.auth, Some(basic));
+        let both = plan(&["token", "password"], &[("site", "my"), ("user", "ann")], None).unwrap();
+        assert!(matches!(both.auth, Some(ClientAuth::Bearer { .. })));
+        let moved = plan(&["token"], &[], Some("https://acme.internal:8443/api/")).unwrap();
+        assert_eq!(moved.base.as_str(), "https://acme.internal:8443/api");
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let check = |secrets: &[&str], settings: &[(&str, &str)], base_url, expected: &str| {
+            assert_eq!(plan(secrets, settings, base_url).unwrap_err(), expected);
+        };
+        let needs = "the client of acme needs the secret token, or the secret password and the setting user; \
+                     and the setting site";
+        check(&[], &[("site", "my")], None, needs);
+        check(&["password"], &[("site", "my")], None, needs);
+        check(&["token"], &[], None, needs);
+        check(&["tokn"], &[], None, "unknown secret \"tokn\"; the client of acme takes token, password");
+        check(
+            &["token"],
+            &[("siet", "my")],
+            None,
+            "unknown setting \"siet\"; the client of acme takes site, user, account, version",
+        );
+        for bad in ["http://a.example", "https://", "https://u@a.example", "https://a.example/?x", "a"] {
+            check(
+                &["token"],
+                &[],
+                Some(bad),
+                "the base URL of acme is no https URL with a host, and without user, query and fragment",
+            );
+        }
+        check(
+            &["token"],
+            &[("site", "evil.example/?")],
+            None,
+            "the base URL of acme is no https URL with a host, and without user, query and fragment",
+        );
+    }
+}
