@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use hookkeeper::event::Header;
 use hookkeeper::signature::{
-    BindText, Curve, Fields, Hash, Key, Named, PrivateKey, Problem, PublicScheme, Request, Scheme, Text, Values,
-    Window,
+    BindText, Curve, Fields, Hash, Key, Named, PrivateKey, Problem, PublicScheme, Request, Scheme, Text,
+    Values, Window,
 };
 use hookkeeper_fuzz::{line, now, secret_of};
 use libfuzzer_sys::fuzz_target;

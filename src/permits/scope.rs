@@ -262,6 +262,12 @@ pub struct Permit {
     epoch: u32,
 }
 
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permit").field("scope", &self.scope.key).finish_non_exhaustive()
+    }
+}
+
 impl Permit {
     fn new(scope: &Arc<Scope>, state: &mut State, epoch: u32, now: i64) -> Self {
         state.in_flight += 1;
