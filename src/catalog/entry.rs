@@ -180,6 +180,14 @@ pub enum Confidence {
 }
 
 /// How a trigger is set off.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::TriggerKind;
+///
+/// assert_eq!(TriggerKind::Poll.as_str(), "poll");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TriggerKind {

@@ -6,6 +6,18 @@ use super::{Confidence, Family, ProviderEntry, TriggerKind};
 use crate::event::ProviderId;
 
 /// A provider as it is listed.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::ProviderCatalog;
+///
+/// let providers = ProviderCatalog::built_in().list_providers();
+/// let github = providers.iter().find(|provider| provider.id.as_str() == "github").unwrap();
+/// assert_eq!(github.payload_schema, "GitHubEventPayload");
+/// assert_eq!(github.required_secrets[0].namespace, "github");
+/// assert!(github.outbound_methods.iter().any(|method| method == "create_comment"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProviderMetadata {
     /// The provider's id.

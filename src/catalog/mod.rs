@@ -29,6 +29,16 @@ pub use metadata::{ProviderMetadata, RuntimeKind, SecretRequirement};
 const SUGGESTION_SIMILARITY_MIN: f64 = 0.7;
 
 /// The list of providers. Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::ProviderCatalog;
+///
+/// let catalog = ProviderCatalog::built_in();
+/// assert!(catalog.list_providers().iter().any(|provider| provider.id.as_str() == "github"));
+/// assert_eq!(catalog.nearest("githbu"), Some("github"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct ProviderCatalog {
     entries: Arc<BTreeMap<String, Arc<ProviderEntry>>>,

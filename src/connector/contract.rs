@@ -217,6 +217,22 @@ pub struct InboundCtx<'a> {
 }
 
 /// A trigger as code sees it: one configured activation of a provider.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::connector::TriggerSettings;
+/// use hookkeeper::secrets::Secret;
+/// use hookkeeper::{TriggerBinding, TriggerKind};
+///
+/// let secrets = [("signing_secret".to_owned(), vec![Secret::new("current"), Secret::new("previous")])];
+/// let binding = TriggerBinding {
+///     trigger_id: "shop".parse().unwrap(),
+///     kind: TriggerKind::Webhook,
+///     settings: TriggerSettings { secrets: secrets.into(), ..TriggerSettings::default() },
+/// };
+/// assert!(!format!("{binding:?}").contains("current"), "secrets show nothing");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggerBinding {
     /// The trigger.
@@ -228,6 +244,15 @@ pub struct TriggerBinding {
 }
 
 /// What is active after an activation.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::ActivationHandle;
+///
+/// let handle = ActivationHandle::new("github".parse().unwrap(), 2);
+/// assert_eq!((handle.provider_id().as_str(), handle.active_bindings()), ("github", 2));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActivationHandle {
     provider_id: ProviderId,
@@ -252,6 +277,14 @@ impl ActivationHandle {
 }
 
 /// The schema of a provider's payloads, by name.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::ProviderPayloadSchema;
+///
+/// assert_eq!(ProviderPayloadSchema::named("AcmePayload").name(), "AcmePayload");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderPayloadSchema(String);
 
@@ -268,6 +301,15 @@ impl ProviderPayloadSchema {
 }
 
 /// Why a connector could not do what it was asked for.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::ConnectorError;
+///
+/// let error = ConnectorError::other("the acme account is closed");
+/// assert_eq!(error.to_string(), "the acme account is closed");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
     /// A binding cannot be activated.
@@ -297,6 +339,24 @@ impl ConnectorError {
 }
 
 /// One request as it came in, its body as raw bytes.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::RawInbound;
+///
+/// let raw = RawInbound {
+///     method: "POST".to_owned(),
+///     url: "/hooks/acme?v=2".to_owned(),
+///     headers: vec![("x-acme-event".to_owned(), "order.paid".into())],
+///     body: r#"{"order": 7}"#.into(),
+///     received_at: "2026-11-27T08:00:00Z".parse().unwrap(),
+///     peer: None,
+/// };
+/// assert_eq!(raw.json_body()?["order"], 7);
+/// assert_eq!(raw.header_values("x-acme-event").next(), Some(b"order.paid".as_slice()));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct RawInbound {
     /// The request's method, upper case.
@@ -359,6 +419,21 @@ pub struct Normalized {
 }
 
 /// What a request turned out to be.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::NormalizeResult;
+/// use hookkeeper::connector::Reply;
+///
+/// /// Answers a challenge with its own text.
+/// fn challenge(text: &str) -> NormalizeResult {
+///     let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
+///     let reply = Reply { status: 200, headers, body: text.to_owned().into() };
+///     NormalizeResult::Immediate { reply, events: Vec::new(), learn: None, call: None }
+/// }
+/// assert!(matches!(challenge("3eZbrw1a"), NormalizeResult::Immediate { .. }));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum NormalizeResult {
     /// One event.

@@ -12,6 +12,21 @@ use crate::secrets::SecretProvider;
 ///
 /// Verification and normalization use none of it: they are handed what they need
 /// ([`InboundCtx`](super::InboundCtx)).
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::ConnectorCtx;
+/// use hookkeeper::secrets::{Secret, SecretError, SecretId};
+///
+/// /// Looks a credential up: `HOOKKEEPER_SECRET_…` in the environment, a file, or the store.
+/// async fn token(ctx: &ConnectorCtx) -> Result<Secret, SecretError> {
+///     let id = SecretId::new("acme", "api_token").expect("both parts are names");
+///     let token = ctx.secrets.get(&id).await?;
+///     ctx.event_log.append("token_read", format!("{id} was read at {}", ctx.clock.now()));
+///     Ok(token)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct ConnectorCtx {
     /// Where the connector leaves lines for operators.
@@ -30,6 +45,28 @@ pub struct ConnectorCtx {
 }
 
 /// The part of the event log that is a connector's: lines of the topic `connector.<provider>`.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use hookkeeper::connector::ConnectorLog;
+///
+/// /// Keeps the lines, for a test.
+/// #[derive(Default)]
+/// struct Kept(Mutex<Vec<String>>);
+///
+/// impl ConnectorLog for Kept {
+///     fn append(&self, code: &'static str, detail: String) {
+///         self.0.lock().unwrap().push(format!("{code}: {detail}"));
+///     }
+/// }
+///
+/// let log = Kept::default();
+/// log.append("token_refreshed", "the next one is due in an hour".to_owned());
+/// assert_eq!(log.0.lock().unwrap().len(), 1);
+/// ```
 pub trait ConnectorLog: Send + Sync {
     /// Appends a line: a fixed code such as `token_refreshed`, and a sentence without secrets. It does not
     /// wait; lines beyond a bound per minute are counted and not written one by one.

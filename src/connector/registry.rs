@@ -13,6 +13,20 @@ type Factory = Arc<dyn Fn() -> Box<dyn Connector> + Send + Sync>;
 /// Builds connectors: the interpreter for whatever the catalogue lists, and others by registration.
 ///
 /// It keeps factories and not connectors, so that a provider's actor can be rebuilt from scratch.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::connector::CatalogConnector;
+/// use hookkeeper::{ConnectorRegistry, ProviderCatalog};
+///
+/// let catalog = ProviderCatalog::built_in();
+/// let github = catalog.get("github").unwrap().clone();
+/// let mut registry = ConnectorRegistry::new(catalog);
+/// // A connector of your own takes the place of the interpreter; here it is the interpreter again.
+/// registry.register(move || Box::new(CatalogConnector::new(github.clone())));
+/// assert!(registry.build(&"github".parse().unwrap()).is_some());
+/// ```
 #[derive(Clone)]
 pub struct ConnectorRegistry {
     catalog: ProviderCatalog,

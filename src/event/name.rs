@@ -88,6 +88,15 @@ macro_rules! name {
 
 name! {
     /// The id of a provider: an external service that sends events, such as `github`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hookkeeper::ProviderId;
+    ///
+    /// assert_eq!(ProviderId::new("github").unwrap().as_str(), "github");
+    /// assert!("no spaces".parse::<ProviderId>().is_err());
+    /// ```
     ProviderId
 }
 name! {

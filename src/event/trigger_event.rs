@@ -24,6 +24,18 @@ pub enum Origin {
 /// One normalized occurrence.
 ///
 /// This is the JSON that `events show`, the API, CEL expressions and structured deliveries use.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::TriggerEvent;
+///
+/// /// Reads what a function gets with `format = "structured"`, or what `events show --json` prints.
+/// fn ref_of_push(json: &str) -> Result<Option<String>, serde_json::Error> {
+///     let event: TriggerEvent = serde_json::from_str(json)?;
+///     Ok(event.provider_payload.raw.and_then(|body| body["ref"].as_str().map(str::to_owned)))
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TriggerEvent {
     /// Issued by the committer.

@@ -28,6 +28,23 @@ pub enum Appended {
 }
 
 /// A log of frames.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::event_log::{Appended, EventLog, MemoryLog};
+///
+/// let log = MemoryLog::new();
+/// let (epoch, next) = log.acquire(0)?;
+/// let appended = log.append(0, epoch, next, &["a frame".into(), "another".into()])?;
+/// assert_eq!(appended, Appended::At(1));
+/// assert_eq!((log.tail(0)?, log.get(0, 2)?), (2, Some("another".into())));
+///
+/// // Another writer takes over; the first one is fenced.
+/// log.acquire(0)?;
+/// assert_eq!(log.append(0, epoch, 3, &["too late".into()])?, Appended::Fenced);
+/// # Ok::<(), hookkeeper::event_log::Error>(())
+/// ```
 pub trait EventLog: Send + Sync + 'static {
     /// Becomes the partition's only writer. Returns the new epoch and the number of the next frame.
     ///

@@ -124,6 +124,16 @@ impl Default for CallOptions {
 }
 
 /// Why a call has no result. Texts never hold a credential.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::ClientError;
+///
+/// let error = ClientError::unknown_method("creat_issue", &["create_issue".to_owned()]);
+/// assert_eq!(error.to_string(), "there is no method `creat_issue`; did you mean `create_issue`?");
+/// assert_eq!(error.retry_after(), None, "asking again is of no use");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The client has no such method.
