@@ -69,7 +69,8 @@ impl AcmeClient {
             timeout: TIMEOUT,
         };
         let answer = http.send(request).await.map_err(|error| ClientError::Unreachable(error.to_string()))?;
-        permit.observe(answer.status, std::iter::empty(), clock.now());
+        let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        permit.observe(answer.status, headers, clock.now());
         match answer.status {
             200..=299 => serde_json::from_slice(&answer.body)
                 .map_err(|error| ClientError::Malformed(format!("it is no JSON: {error}"))),

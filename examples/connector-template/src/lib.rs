@@ -20,7 +20,7 @@ use hookkeeper::event::TriggerId;
 use hookkeeper::secrets::Secret;
 use hookkeeper::{
     ActivationHandle, Connector, ConnectorClient, ConnectorCtx, ConnectorError, NormalizeResult, ProviderId,
-    ProviderPayloadSchema, RateLimiterFactory, RawInbound, TriggerBinding, TriggerKind,
+    ProviderPayloadSchema, RawInbound, TriggerBinding, TriggerKind,
 };
 use serde_json::{Value, json};
 
@@ -35,18 +35,22 @@ type Active = BTreeMap<TriggerId, Vec<Secret>>;
 /// The connector.
 pub struct Acme {
     id: ProviderId,
-    limits: RateLimiterFactory,
     active: RwLock<Active>,
     client: Arc<AcmeClient>,
     log: Option<Arc<dyn ConnectorLog>>,
 }
 
+impl Default for Acme {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Acme {
-    /// Returns the connector, which takes permits for its calls from `limits`.
-    pub fn new(limits: RateLimiterFactory) -> Self {
+    /// Returns the connector; `init` brings what it needs.
+    pub fn new() -> Self {
         Self {
             id: ProviderId::new("acme").expect("it is an id"),
-            limits,
             active: RwLock::default(),
             client: Arc::default(),
             log: None,
@@ -71,7 +75,7 @@ impl Connector for Acme {
     }
 
     async fn init(&mut self, ctx: ConnectorCtx) -> Result<(), ConnectorError> {
-        let limiter = self.limits.limiter(&self.id, "api");
+        let limiter = ctx.rate_limiter.limiter(&self.id, "api");
         self.client = Arc::new(AcmeClient::new(ctx.http, ctx.clock, limiter));
         self.log = Some(ctx.event_log);
         Ok(())

@@ -1,15 +1,12 @@
 //! The connector keeps the contract.
 
-use hookkeeper::clock::Clock;
 use hookkeeper::testkit::{Subject, Vector, run_connector};
-use hookkeeper::{
-    ClientError, Connector, ConnectorRegistry, ProviderCatalog, ProviderId, RateLimiterFactory,
-};
+use hookkeeper::{ClientError, Connector, ConnectorRegistry, ProviderCatalog, ProviderId};
 use hookkeeper_acme::{Acme, ENTRY};
 use serde_json::json;
 
 fn build() -> Box<dyn Connector> {
-    Box::new(Acme::new(RateLimiterFactory::new(Clock::system())))
+    Box::new(Acme::new())
 }
 
 fn catalog() -> ProviderCatalog {
