@@ -178,8 +178,8 @@ impl<'t> Token<'t> {
         let now = now.as_second();
         let at = |name: &str| self.claims[name].as_f64().map(|at| at as i64);
         match (at("nbf"), at("exp")) {
-            (Some(from), _) if now.saturating_add(LEEWAY_S) < from => from - now,
-            (_, Some(until)) if now.saturating_sub(LEEWAY_S) >= until => until - now,
+            (Some(from), _) if now.saturating_add(LEEWAY_S) < from => from.saturating_sub(now),
+            (_, Some(until)) if now.saturating_sub(LEEWAY_S) >= until => until.saturating_sub(now),
             _ => 0,
         }
     }
@@ -238,6 +238,23 @@ mod tests {
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_700_000_000).unwrap()
+    }
+
+    /// Found by the fuzz target `token`.
+    #[test]
+    fn times_beyond_all_numbers_are_outside_of_the_window() {
+        for (claims, is_past) in [(r#"{"exp":-1e70}"#, true), (r#"{"nbf":1e70}"#, false)] {
+            let text = format!(
+                "{}.{}.AA",
+                URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#),
+                URL_SAFE_NO_PAD.encode(claims)
+            );
+            let token = Token::parse(text.as_bytes()).unwrap();
+            for now in [now(), Timestamp::MIN, Timestamp::MAX] {
+                let off = token.seconds_off(now);
+                assert_eq!((off < 0, off > 0), (is_past, !is_past), "{claims} at {now}");
+            }
+        }
     }
 
     /// RFC 7515, appendix A.1.
