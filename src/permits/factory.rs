@@ -136,9 +136,12 @@ impl RateLimiterFactory {
         RateLimiter::new(provider.scope(key.as_deref().unwrap_or(scope)))
     }
 
-    /// Returns the permits of a provider, for whoever keeps what they know.
+    /// Returns the permits of a provider, for whoever keeps what they know. What is learned is kept from now on,
+    /// and must be taken with [`ProviderPermits::changed`].
     pub fn provider(&self, provider: &ProviderId) -> ProviderPermits {
-        ProviderPermits(self.of(provider))
+        let provider = self.of(provider);
+        provider.shared.unwritten.keep();
+        ProviderPermits(provider)
     }
 
     fn of(&self, provider: &ProviderId) -> Arc<Provider> {

@@ -113,7 +113,8 @@ impl Scope {
 
     /// Has the scope written in its time, if there is something worth it.
     pub(super) fn note(self: &Arc<Self>, state: &mut State, now: i64) {
-        if state.bucket.is_worth_keeping(now)
+        if self.shared.unwritten.is_kept()
+            && state.bucket.is_worth_keeping(now)
             && let Some(at) = state.written.wants(now)
         {
             self.shared.unwritten.add(self, at);

@@ -28,8 +28,11 @@ const UNWRITTEN: i64 = 2 * WRITE_EVERY;
 const BATCH_MAX: usize = 512;
 
 /// What the scopes of a provider have to be written.
+///
+/// Where nobody keeps them, nothing is noted: it would grow for ever.
 #[derive(Default)]
 pub(super) struct Unwritten {
+    is_kept: AtomicBool,
     /// By the time at which they may be written, each scope at most once.
     scopes: Mutex<BTreeMap<(i64, u64), Arc<Scope>>>,
     /// Permits were given out and it was not written yet that they may be.
@@ -39,6 +42,15 @@ pub(super) struct Unwritten {
 }
 
 impl Unwritten {
+    /// Notes from now on what there is to write: somebody takes it.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
+    }
+
     /// Notes that a permit was given out.
     pub(super) fn used(&self) {
         if !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed) {

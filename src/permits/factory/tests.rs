@@ -52,6 +52,17 @@ async fn scopes_and_providers_have_budgets_of_their_own() {
     assert!(clone.acquire(Lane::Live, bed.clock.now()).await.is_err());
 }
 
+/// Found by the fuzz target `rate_limit_headers`.
+#[tokio::test]
+async fn what_nobody_keeps_is_gone_with_its_factory() {
+    let Bed { clock, factory, provider } = Bed::new();
+    let shared = Arc::downgrade(&factory.of(&provider).shared);
+    let permit = factory.limiter(&provider, "a").acquire(Lane::Live, clock.now()).await.unwrap();
+    permit.observe(429, [("retry-after", b"60".as_slice())], clock.now());
+    drop(factory);
+    assert!(shared.upgrade().is_none());
+}
+
 #[tokio::test]
 async fn a_full_table_gives_up_idle_scopes_and_none_that_owes() {
     let bed = Bed::new();
