@@ -30,8 +30,6 @@ const SLICE_SCAN_MAX: usize = 4_096;
 const RUNS_PER_RECORD: usize = 1_024;
 /// Most decisions that a progress shows one by one.
 pub const EXAMPLES_MAX: usize = 100;
-/// How much later than it was received an event may have got its id: the end of a time range is looked for by id.
-const ID_LATER_MAX: Duration = Duration::from_secs(3_600);
 
 /// A replay that was not made.
 #[derive(Debug, thiserror::Error)]
@@ -406,7 +404,8 @@ fn state_of(run: &Run) -> EventState {
 }
 
 /// Returns the stretch of the log in which all events of the filter's time range stand: after the first position, up
-/// to the second. Frames grow in time, so both ends are found by halving.
+/// to the second. Frames grow in time, so its begin is found by halving. Its end is the log's: what was released
+/// from the quarantine was received long before it got its id.
 fn range(log: &Log, filter: &Filter) -> Result<(Position, Position), event_log::Error> {
     let tail = *log.tail().borrow();
     let last_of = |seq: u64| Position::new(seq, Position::RECORDS_PER_FRAME_MAX - 1);
@@ -414,11 +413,7 @@ fn range(log: &Log, filter: &Filter) -> Result<(Position, Position), event_log::
         Some(since) => first_frame_since(log, tail, since)? - 1,
         None => 0,
     };
-    let through = match filter.until.and_then(|until| until.checked_add(ID_LATER_MAX).ok()) {
-        Some(until) => first_frame_since(log, tail, until)?.min(tail),
-        None => tail,
-    };
-    Ok((if from == 0 { Position::ZERO } else { last_of(from) }, last_of(through)))
+    Ok((if from == 0 { Position::ZERO } else { last_of(from) }, last_of(tail)))
 }
 
 /// Returns the first frame whose ids reach the time, or the one after the last.

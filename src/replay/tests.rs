@@ -47,10 +47,14 @@ impl Bed {
 
     /// Stores events of the kinds, received now.
     async fn events(&self, kinds: &[&str]) -> Vec<EventId> {
+        self.events_received(self.clock.now(), kinds).await
+    }
+
+    async fn events_received(&self, at: Timestamp, kinds: &[&str]) -> Vec<EventId> {
         let events = kinds.iter().map(|kind| {
             let mut content = event(kind, "{\"n\": 1}").content;
             content.dedupe_key = None;
-            content.received_at = self.clock.now();
+            content.received_at = at;
             NewEvent { content, window: Duration::ZERO }
         });
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -171,6 +175,17 @@ async fn replays_at_the_same_moment_are_runs_of_their_own() {
     let (a, b, c) = tokio::join!(one(), one(), one());
     assert!(a.is_ok() && b.is_ok() && c.is_ok());
     assert_eq!(bed.runs(id).len(), 3);
+}
+
+#[tokio::test]
+async fn a_range_takes_what_was_released_from_the_quarantine_long_after_it_came() {
+    let bed = three();
+    let came = bed.clock.now();
+    bed.clock.set(came + Duration::from_secs(86_400));
+    bed.events(&["push"]).await;
+    bed.events_received(came, &["push"]).await;
+    let until = Some(came + Duration::from_secs(1));
+    assert_eq!(bed.many(Filter { since: Some(came), until, ..Filter::default() }).await.matched, 1);
 }
 
 #[tokio::test]

@@ -230,6 +230,10 @@ impl Api {
     async fn ingest(&self, kind: &str, key: &str, body: &[u8]) -> EventId {
         let mut content = content(&"github".parse().unwrap(), kind, body);
         content.dedupe_key = Some(key.into());
+        self.store(content).await
+    }
+
+    async fn store(&self, content: EventContent) -> EventId {
         let event = NewEvent { content, window: Duration::from_secs(3600) };
         self.log.ingest(vec![event], Instant::now() + Duration::from_secs(5)).await.unwrap()[0].id()
     }
@@ -349,6 +353,12 @@ fn events_are_listed_newest_first_in_pages() {
         assert_eq!(ids(&api.get("events?since=1h&until=1h").await.json()).len(), 0);
         assert_eq!(ids(&api.get("events?since=1h").await.json()).len(), 7);
         assert_eq!(ids(&api.get("events?text=ISSUES").await.json()).len(), 3);
+
+        // Released from the quarantine a day after it came.
+        let mut released = content(&"github".parse().unwrap(), "push", b"{}");
+        released.received_at = Clock::system().now() - Duration::from_secs(86_400);
+        let released = api.store(released).await.to_string();
+        assert_eq!(ids(&api.get("events?until=1h").await.json()), [released]);
     });
 }
 

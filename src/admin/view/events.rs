@@ -124,11 +124,9 @@ impl View {
                 page.next = page.next.or(page.items.last().map(|event| event.id.position())).or(Some(after));
                 page
             }
-            (None, cursor) => {
-                let start =
-                    cursor.map_or_else(|| self.position_at(filter.until), |cursor| Ok(Some(cursor)))?;
-                self.log.events_before(start, scan, wanted)?
-            }
+            // With `until` too from the end: what was released from the quarantine got its id long after it was
+            // received.
+            (None, cursor) => self.log.events_before(cursor, scan, wanted)?,
         };
         if let Some(error) = failure {
             return Err(error.into());
@@ -141,22 +139,6 @@ impl View {
         }
         let items: Result<_, Error> = found.items.iter().map(|event| self.event_item(event)).collect();
         Ok(page(items?, found.next))
-    }
-
-    /// Returns a position after every event received before `until`, found without reading all that is newer.
-    fn position_at(&self, until: Option<Timestamp>) -> Result<Option<Position>, Error> {
-        let Some(until) = until else { return Ok(None) };
-        // An event gets its id at most a request's lifetime after it was received.
-        let until_ms = u64::try_from(until.as_millisecond()).unwrap_or(0).saturating_add(60_000);
-        let (mut low, mut high) = (1, *self.log.tail().borrow() + 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.log.frame(middle)? {
-                Some(frame) if frame.time_ms() > until_ms => high = middle,
-                _ => low = middle + 1,
-            }
-        }
-        Ok(Some(Position::new(low, 0)))
     }
 
     /// Returns an event as listings show it.
