@@ -121,7 +121,8 @@ fn refusal(status: u16, answer: &[u8]) -> anyhow::Error {
     };
     match (status, text(&problem, "/code")) {
         (401, _) => Usage(format!("{detail} (set HOOKKEEPER_ADMIN_TOKEN)")).into(),
-        (400 | 422, _) | (_, "unknown_method" | "no_client") => Usage(detail).into(),
+        (_, "unknown_method") => Usage(format!("{detail} (`hookkeeper call PROVIDER` lists them)")).into(),
+        (400 | 422, _) | (_, "no_client") => Usage(detail).into(),
         _ => anyhow::anyhow!(detail),
     }
 }

@@ -158,6 +158,7 @@ fn a_provider_is_called_from_the_command_line() {
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr.contains("did you mean `create_comment`"), "{stderr}");
+    assert!(stderr.contains("`hookkeeper call PROVIDER` lists them"), "{stderr}");
 
     let listed = server.cli(&["call", "github"]);
     for part in ["create_comment", "installation_id?", "method?", "GET, POST, PUT, PATCH, DELETE"] {
