@@ -2,8 +2,8 @@
 //!
 //! Read from top to bottom, the modules tell the way of one event: from the front door to the function.
 //!
-//! The feature `server`, which is on by default, is the server with its command line, admin API and
-//! dashboard. Without it the crate is what connectors are written against: the contract, the catalogue and
+//! The feature `server`, which is on by default, is the server with its command line and admin
+//! API. Without it the crate is what connectors are written against: the contract, the catalogue and
 //! its interpreter, the signatures, the guarded client, and the suite that a connector must pass.
 
 #[cfg(feature = "server")]
