@@ -108,8 +108,7 @@ impl Committer {
         let committed = catch_unwind(AssertUnwindSafe(|| self.commit_all()));
         if let Err(error) = committed.unwrap_or_else(|panic| Err(Error::of_panic("the committer", &*panic))) {
             tracing::error!(%error, "the log failed: events are refused until it is opened again");
-            *self.gauges.failure.lock() = Some(error.clone());
-            self.queue.fail(&error);
+            self.fail(&error);
         }
         // After a panic these may panic too; everybody has been told already.
         let closed = catch_unwind(AssertUnwindSafe(|| {
@@ -121,6 +120,12 @@ impl Committer {
         }
         drop(self);
         let _ = ended.send(());
+    }
+
+    /// Takes nothing more.
+    fn fail(&self, error: &Error) {
+        *self.gauges.failure.lock() = Some(error.clone());
+        self.queue.fail(error);
     }
 
     fn commit_all(&mut self) -> Result<(), Error> {
@@ -201,6 +206,8 @@ impl Committer {
                         outcome => format!("{outcome:?}"),
                     }),
                 };
+                // Whoever hears it finds the log as it was told.
+                self.fail(&error);
                 tell(waiters, &IngestError::Failing(error.clone()));
                 Err(error)
             }
