@@ -32,6 +32,7 @@ mod triggers;
 mod verify;
 mod why;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -121,7 +122,7 @@ enum Command {
 struct ExecGuard {
     /// The guard's own arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<std::ffi::OsString>,
+    arguments: Vec<OsString>,
 }
 
 /// How a command reaches what it talks about.
@@ -191,14 +192,31 @@ struct Told(u8);
 ///
 /// If it is called twice.
 pub fn main_with(register: impl Fn(&mut ConnectorRegistry) + Send + Sync + 'static) -> ExitCode {
+    main_with_arguments(std::env::args_os(), register)
+}
+
+/// As [`main_with`], for a program that is hookkeeper only when it is told to: `arguments` begin with the
+/// program's name.
+///
+/// # Panics
+///
+/// If it is called twice.
+pub fn main_with_arguments(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    register: impl Fn(&mut ConnectorRegistry) + Send + Sync + 'static,
+) -> ExitCode {
     let is_first = settings::REGISTER.set(Box::new(register)).is_ok();
     assert!(is_first, "a program has one command line");
-    main()
+    perform(Cli::parse_from(arguments))
 }
 
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    perform(Cli::parse())
+}
+
+fn perform(cli: Cli) -> ExitCode {
+    match cli.command {
         // The command's exit code is the guard's own.
         Command::ExecGuard(guard) => exec_guard::main(guard.arguments),
         command => match run(command) {

@@ -116,7 +116,7 @@ fn delivery(number: u64) -> (String, Vec<u8>) {
 }
 
 /// Lists all stored events: delivery id → event ids.
-fn stored_events(server: &Server) -> HashMap<String, Vec<String>> {
+pub(crate) fn stored_events(server: &Server) -> HashMap<String, Vec<String>> {
     let mut stored: HashMap<String, Vec<String>> = HashMap::new();
     let mut cursor = String::new();
     loop {

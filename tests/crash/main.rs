@@ -6,5 +6,6 @@ mod support;
 
 mod kill;
 mod load;
+mod polls;
 mod powercut;
 mod store;

@@ -70,7 +70,13 @@ impl Server {
     /// Returns the command that starts the server, for tests that add to its environment.
     pub fn command(&self) -> Command {
         let mut command = Command::new(BINARY);
-        command.arg("serve").current_dir(self.folder.path()).env_remove("HOOKKEEPER_ADMIN");
+        command.arg("serve");
+        self.here(command)
+    }
+
+    /// Has a command run in the server's folder and log.
+    pub fn here(&self, mut command: Command) -> Command {
+        command.current_dir(self.folder.path()).env_remove("HOOKKEEPER_ADMIN");
         let path = self.folder.path().join("server.log");
         let log = std::fs::File::options().append(true).create(true).open(path).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
