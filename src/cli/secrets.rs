@@ -56,7 +56,7 @@ pub(super) enum Secrets {
 #[derive(Args)]
 #[command(after_help = "\
 STATE is `current` for the first of a trigger's list, `previous` for the others, `replaced` for one that `rotate`
-put another in the place of, and `unused` for what is kept and no trigger or function refers to. FIRST and LAST SEEN say
+put another in the place of, and `unused` for what is kept and no trigger, function or client refers to. FIRST and LAST SEEN say
 when a delivery verified with it, a minute late at most where the server is stopped. Warned of are old secrets in use,
 new ones that no delivery verified with while they verify with an old one, and those that cannot be had.")]
 pub(super) struct List {
@@ -158,7 +158,7 @@ impl List {
         }
         let mut table = Table::new(["OF", "NAME", "REFERENCE", "STATE", "ADDED", "FIRST SEEN", "LAST SEEN"]);
         for item in items(&listing) {
-            let of = [text(item, "/trigger"), text(item, "/function")].concat();
+            let of = [text(item, "/trigger"), text(item, "/function"), text(item, "/client")].concat();
             let state = if item["replaced"] == true { "replaced" } else { text(item, "/state") };
             table.row([
                 Cell::styled(BOLD, of),
@@ -176,7 +176,7 @@ impl List {
         table.print()?;
         for item in items(&listing) {
             for warning in item["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                let of = [text(item, "/trigger"), text(item, "/function")].concat();
+                let of = [text(item, "/trigger"), text(item, "/function"), text(item, "/client")].concat();
                 let (name, reference) = (text(item, "/name"), text(item, "/reference"));
                 note(format_args!("{} {of} {name} {reference}: {warning}", paint(YELLOW, "warning")));
             }

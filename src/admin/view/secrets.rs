@@ -19,6 +19,8 @@ const IN_USE_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 60 *
 struct Item {
     trigger: Option<String>,
     function: Option<String>,
+    /// The provider that is called with it.
+    client: Option<String>,
     name: String,
     reference: String,
     /// `current`, `previous` or `unused`; nothing where that is not known.
@@ -41,6 +43,7 @@ impl Item {
         json!({
             "trigger": self.trigger,
             "function": self.function,
+            "client": self.client,
             "name": self.name,
             "reference": self.reference,
             "state": self.state,
@@ -57,7 +60,7 @@ impl Item {
 }
 
 impl View {
-    /// Lists secrets: those of triggers and functions, and those that are kept and nobody refers to.
+    /// Lists secrets: those of triggers, functions and clients, and those that are kept and nobody refers to.
     pub(super) fn secrets(&self) -> Value {
         let mut items = Vec::new();
         if let Some(config) = self.config.as_deref() {
@@ -149,29 +152,37 @@ impl View {
         times
     }
 
-    /// Lists the secrets of functions and of the server itself. Nobody tells with which of them it verified.
+    /// Lists the secrets of functions, clients and of the server itself. Nobody tells with which of them it verified.
     fn secrets_without_trigger(&self, config: &Config) -> Vec<Item> {
+        let base = Item::default;
         let functions = config.functions.iter().flat_map(|function| {
-            let references = function.signing_secret.iter().enumerate();
-            references
-                .map(|(index, reference)| (Some(function.id.to_string()), index, "signing_secret", reference))
+            let of = Item { function: Some(function.id.to_string()), ..base() };
+            self.in_order(of, "signing_secret", &function.signing_secret)
         });
-        let token = config.server.admin_token.iter().map(|reference| (None, 0, "admin_token", reference));
+        let clients = config.clients.iter().flat_map(|client| {
+            let of = move || Item { client: Some(client.provider.to_string()), ..base() };
+            client.secrets.iter().flat_map(move |(name, list)| self.in_order(of(), name, list))
+        });
+        let token = self.in_order(base(), "admin_token", config.server.admin_token.as_slice());
+        functions.chain(clients).chain(token).collect()
+    }
+
+    /// Returns one user's secret of a name: the first reference of the list is the current one.
+    fn in_order(&self, of: Item, name: &str, list: &[SecretRef]) -> Vec<Item> {
         let state = self.log.state();
         let sealed = |name: &str| state.sealed(name);
-        let item = |(function, index, name, reference): (Option<String>, usize, &str, &SecretRef)| {
+        let item = |(index, reference): (usize, &SecretRef)| {
             let problem = self.vault.resolve(reference, &sealed).err().map(|error| error.to_string());
             Item {
-                function,
                 name: name.to_owned(),
                 reference: reference.to_string(),
                 state: Some(if index == 0 { "current" } else { "previous" }),
                 warnings: problem.iter().map(|why| format!("it cannot be had: {why}")).collect(),
                 problem,
-                ..Item::default()
+                ..of.clone()
             }
         };
-        functions.chain(token).map(item).collect()
+        list.iter().enumerate().map(item).collect()
     }
 
     /// Returns a secret as it is kept: sealed. Only who has the master key can open it.

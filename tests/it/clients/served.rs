@@ -116,6 +116,23 @@ fn what_a_provider_said_of_its_limit_outlives_a_restart() {
 }
 
 #[test]
+fn a_secret_that_only_a_client_uses_is_in_use() {
+    let host = TlsHost::start(&[HOST]);
+    let server = server(&host);
+    let secrets = || server.items(&["secrets", "list"]);
+    let missing = &secrets()[0];
+    assert_eq!((&missing["client"], &missing["name"]), (&json!("github"), &json!("token")));
+    assert!(missing["problem"].is_string(), "{missing}");
+    keep_token(&server);
+    let kept = secrets();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!((&kept[0]["reference"], &kept[0]["state"]), (&json!("store:github/token"), &json!("current")));
+    assert_eq!((&kept[0]["problem"], &kept[0]["warnings"]), (&json!(null), &json!([])));
+    let told = server.cli(&["secrets", "list"]);
+    assert!(told.contains("github") && !told.contains("unused"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_called_is_told_apart() {
     let host = TlsHost::start(&[HOST]);
     let server = server(&host);
