@@ -128,3 +128,21 @@ fn problem(error: &ClientError) -> Problem {
         ClientError::Other(error) => Problem::internal(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lane_of_a_call_is_the_one_that_is_named() {
+        let lane = |lane: Value| {
+            let call: Call = serde_json::from_value(json!({"method": "post", "lane": lane})).unwrap();
+            call.options().map(|options| options.lane).ok()
+        };
+        assert_eq!(lane(json!(null)), Some(Lane::Live));
+        assert_eq!(lane(json!("live")), Some(Lane::Live));
+        assert_eq!(lane(json!("replay")), Some(Lane::Replay));
+        assert_eq!(lane(json!("backfill")), Some(Lane::Backfill));
+        assert_eq!(lane(json!("fast")), None);
+    }
+}

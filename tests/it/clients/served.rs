@@ -1,5 +1,6 @@
 //! Calls through a running server: configuration, admin API, command line, audit.
 
+use hookkeeper::clock::Clock;
 use serde_json::{Value, json};
 
 use super::TOKEN;
@@ -113,6 +114,44 @@ fn what_a_provider_said_of_its_limit_outlives_a_restart() {
     assert_eq!(limited.status, 429);
     assert!(limited.json()["retry_after_ms"].as_u64().unwrap() > 3_500_000);
     assert_eq!(host.asked().len(), 1, "it is not asked again");
+}
+
+#[test]
+fn a_provider_that_does_not_answer_in_time_is_504() {
+    let host = TlsHost::start(&[HOST]);
+    let server = server(&host);
+    keep_token(&server);
+    host.hold();
+    let call = json!({"method": "request", "args": {"path": "/a"}, "timeout": "200ms"});
+    let late = post(&server, "providers/github/call", &call);
+    host.open();
+    let problem = late.json();
+    assert_eq!((late.status, &problem["status"]), (504, &json!(504)), "{problem}");
+    assert_eq!(problem["code"], "timeout");
+    assert!(problem["detail"].as_str().unwrap().contains("no answer within"), "{problem}");
+}
+
+#[test]
+fn a_call_waits_for_its_permit_in_its_own_lane() {
+    let host = TlsHost::start(&[HOST]);
+    let reset = Clock::system().now().as_second() + 3_600;
+    // So few are left that they are kept for live calls.
+    let left =
+        format!("x-ratelimit-limit: 100\r\nx-ratelimit-remaining: 5\r\nx-ratelimit-reset: {reset}\r\n");
+    host.respond(move |_| answer_with(200, &left, "{}"));
+    let server = server(&host);
+    keep_token(&server);
+    let call = json!({"method": "request", "args": {"path": "/a"}});
+    assert_eq!(post(&server, "providers/github/call", &call).status, 200);
+    for (lane, status) in [("backfill", 429), ("replay", 429), ("live", 200)] {
+        let mut call = call.clone();
+        call["lane"] = json!(lane);
+        assert_eq!(post(&server, "providers/github/call", &call).status, status, "{lane}");
+    }
+    let called = server.run(&["call", "github", "request", "--lane", "backfill", "--arg", "path=/a"]);
+    assert_eq!(called.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&called.stderr).contains("rate limit"), "{called:?}");
+    assert_eq!(host.asked().len(), 2, "who is out of its lane's share is not sent");
 }
 
 #[test]
