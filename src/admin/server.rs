@@ -14,7 +14,7 @@ use super::actions;
 use super::guard::Caller;
 use super::query::Query;
 use super::view::{PATHS, event_id};
-use super::{AdminState, MEDIA_TYPE, Problem};
+use super::{AdminState, MEDIA_TYPE, Problem, TriggerStatus};
 use crate::config::{format_duration, parse_duration};
 use crate::event_log::Condition;
 
@@ -24,6 +24,8 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest that a request may wait for events that are not there yet.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Most triggers of a kind that `/readyz` names as failing; `triggers` has all.
+const FAILING_TOLD_MAX: usize = 20;
 /// Where the API begins.
 const BASE: &str = "/api/v1";
 
@@ -183,10 +185,26 @@ fn method_not_allowed(allowed: &[&str]) -> HttpResponse {
     response
 }
 
+/// Tells that the server works, and which triggers do not: they are no reason to send no deliveries to the others.
+/// Only their ids, for nobody shows a token here; why they fail is told by `triggers`.
+fn working(state: &AdminState) -> Value {
+    let statuses = state.0.runtime.triggers();
+    let of = |fails: fn(&TriggerStatus) -> bool| -> Vec<_> {
+        let failing = statuses.iter().filter(|status| fails(status)).take(FAILING_TOLD_MAX);
+        failing.map(|status| status.id.clone()).collect()
+    };
+    let activations = of(|status| status.failure.is_some());
+    let polls = of(|status| status.polling.failure.is_some());
+    match (activations.is_empty(), polls.is_empty()) {
+        (true, true) => json!({"status": "ok"}),
+        _ => json!({"status": "ok", "failing": {"activations": activations, "polls": polls}}),
+    }
+}
+
 fn ready(state: &AdminState) -> HttpResponse {
     let health = state.view().log.health();
     let (word, reason) = match health.condition {
-        Condition::Ok => return json_response(StatusCode::OK, &json!({"status": "ok"})),
+        Condition::Ok => return json_response(StatusCode::OK, &working(state)),
         Condition::Full => {
             ("full", "the disk of the data folder is full: events are refused until there is room")
         }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::*;
 use crate::catalog::ProviderCatalog;
@@ -50,6 +51,8 @@ struct Script {
     feed: Mutex<Vec<PolledEvent>>,
     /// What each poll was asked with.
     asked: Mutex<Vec<Option<String>>>,
+    /// Whether there is a second poll trigger, `orders`, which always has one new event.
+    has_orders: bool,
 }
 
 /// Events that one poll brings.
@@ -169,6 +172,10 @@ impl Connector for Scripted {
     }
 
     async fn poll_tick(&self, ctx: PollCtx<'_>) -> Result<Polled, ConnectorError> {
+        if ctx.trigger_id.as_str() == "orders" {
+            self.script.act_async("poll_orders").await?;
+            return Ok(polls::an_order(self.script.calls("poll_orders")));
+        }
         self.script.act_async("poll_tick").await?;
         self.script.asked.lock().unwrap().push(ctx.cursor.map(str::to_owned));
         let feed = self.script.feed.lock().unwrap();
@@ -235,6 +242,8 @@ impl House {
             ..trigger("acme", ("api_key", SecretRef::Literal("k3y".to_owned())))
         };
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let orders = Trigger { id: "orders".parse().unwrap(), ..polls.clone() };
+        let orders = script.has_orders.then_some(orders);
         let server = config::Server { listen: loopback, admin: loopback, workers: 1, ..Default::default() };
         let mut registry = ConnectorRegistry::new(ProviderCatalog::built_in());
         let scripted = script.clone();
@@ -246,11 +255,14 @@ impl House {
                 log: config::Log { path: folder.path().join("data") },
                 secrets: Default::default(),
                 outbound: Default::default(),
-                triggers: vec![
+                triggers: [
                     Trigger { settings, ..acme },
                     trigger("github", ("signing_secret", github_secret)),
                     polls,
-                ],
+                ]
+                .into_iter()
+                .chain(orders)
+                .collect(),
                 functions: Vec::new(),
                 clients: Vec::new(),
                 providers: Vec::new(),
@@ -297,6 +309,21 @@ impl House {
             kind: None,
         });
         self.post("/hooks/github", signed.unwrap().headers, body).await.status().as_u16()
+    }
+
+    /// Asks the admin API, which answers 200.
+    async fn admin(&self, path: &str) -> serde_json::Value {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let answer = client.get(format!("http://{}{path}", self.running.started.admin)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    }
+
+    /// Returns a trigger as the admin API shows it.
+    async fn shown(&self, id: &str) -> serde_json::Value {
+        let triggers = self.admin("/api/v1/triggers").await;
+        let mut items = triggers["items"].as_array().unwrap().iter();
+        items.find(|item| item["id"] == id).unwrap().clone()
     }
 
     fn snapshot(&self, id: &str) -> Arc<TriggerSnapshot> {
@@ -398,12 +425,22 @@ async fn one_that_fails_is_tried_again_with_growing_pauses() {
             assert_eq!(house.acme("a\n1").await.status(), 503);
             assert_eq!(house.github(&attempt.to_string()).await, 200);
             pauses.push(failure.next_at.duration_since(house.clock.now()).as_secs());
+            let shown = house.shown("acme").await;
+            assert_eq!((&shown["state"], &shown["attempts"]), (&json!("failed"), &json!(attempt)));
+            assert_eq!(
+                (&shown["reason"], &shown["next_attempt_at"]),
+                (&json!(failure.reason), &json!(failure.next_at))
+            );
+            let failing = json!({"activations": ["acme", "tickets"], "polls": []});
+            assert_eq!(house.admin("/readyz").await, json!({"status": "ok", "failing": failing}));
             house.clock.set(failure.next_at);
         }
         house
             .until("an activation", |it| it.activation() == Activation::Active && it.failure.is_none())
             .await;
         assert_eq!(pauses, [1, 2, 4]);
+        assert_eq!(house.shown("acme").await["reason"], json!(null));
+        assert_eq!(house.admin("/readyz").await, json!({"status": "ok"}));
         assert_eq!(house.acme("a\n1").await.status(), 200);
         house.stop().await;
     }

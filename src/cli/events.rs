@@ -10,7 +10,7 @@ use super::arguments::{self, Filter as _};
 use super::render::{self, BOLD, Cell, DIM, Table, number, out, text, time};
 use super::source::{NOTHING, Paging, Source, items};
 use crate::admin::Query;
-use crate::event::EventId;
+use crate::event::{CRON_TICK, EventId};
 
 /// `events`.
 #[derive(Subcommand)]
@@ -195,7 +195,11 @@ impl Show {
         line("trace", text(&event, "/trace_id"))?;
         let size = render::bytes(number(&event, "/request/body_bytes"));
         match text(&event, "/request/method") {
-            "" => line("request", &format!("none: a schedule started it ({size})"))?,
+            "" => {
+                let is_tick = text(&event, "/kind") == CRON_TICK;
+                let by = if is_tick { "a schedule started it" } else { "a poll brought it" };
+                line("request", &format!("none: {by} ({size})"))?;
+            }
             method => line("request", &format!("{method} {} ({size})", text(&event, "/request/url")))?,
         }
         for header in event["request"]["headers"].as_array().into_iter().flatten() {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::arguments::{All, One, is_in_state};
-use super::render::{self, BOLD, Cell, Table, text, time};
+use super::render::{self, BOLD, Cell, Table, number, text, time};
 use crate::event::TriggerId;
 
 /// `triggers`.
@@ -100,14 +100,24 @@ fn state(trigger: &Value) -> Cell {
     let state = text(trigger, "/state");
     match (state, text(trigger, "/reason")) {
         ("failed", reason) => Cell::styled(render::RED, format_args!("failed: {reason}")),
-        ("active", reason) if !reason.is_empty() => {
-            Cell::styled(render::YELLOW, format_args!("active as before: {reason}"))
+        ("active" | "paused", reason) if !reason.is_empty() => {
+            Cell::styled(render::YELLOW, format_args!("{state} as before: {reason}"))
         }
-        ("active", _) if !text(trigger, "/poll/last_error").is_empty() => {
-            Cell::styled(render::RED, format_args!("failing: {}", text(trigger, "/poll/last_error")))
+        ("active" | "paused", _) if !text(trigger, "/poll/last_error").is_empty() => {
+            Cell::styled(render::RED, failing(trigger, state))
         }
         ("active", _) if !trigger["armed_until"].is_null() => Cell::state("armed"),
         (state, _) => Cell::state(state),
+    }
+}
+
+/// Tells how a trigger's polls fail. Those of a paused one go on.
+fn failing(trigger: &Value, state: &str) -> String {
+    let paused = if state == "paused" { "paused, " } else { "" };
+    let (reason, at) = (text(trigger, "/poll/last_error"), time(trigger, "/poll/last_error_at"));
+    match number(trigger, "/poll/failures") {
+        0 | 1 => format!("{paused}failing: {reason} ({at})"),
+        count => format!("{paused}failing: {reason} ({count} in a row, the last {at})"),
     }
 }
 
@@ -116,5 +126,23 @@ fn told(trigger: &Value) -> String {
     match time(trigger, "/armed_until").as_str() {
         "" => is_in_state(trigger),
         until => format!("is armed until {until}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_that_fail_are_told_with_reason_and_time() {
+        let check = |state: &str, failures: u64, expected: [&str; 2]| {
+            let poll = json!({"last_error": "503 from acme", "last_error_at": "2026-11-23T14:00:00Z", "failures": failures});
+            let told = failing(&json!({"poll": poll}), state);
+            assert!(told.starts_with(expected[0]) && told.contains(expected[1]), "{told}");
+            assert!(told.contains("2026-11-2"), "{told}");
+        };
+        check("active", 1, ["failing: 503 from acme (", ""]);
+        check("active", 3, ["failing: 503 from acme (", "3 in a row, the last "]);
+        check("paused", 1, ["paused, failing: ", ""]);
     }
 }

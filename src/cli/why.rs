@@ -86,13 +86,7 @@ fn tell_event(told: &mut String, account: &Value) -> std::fmt::Result {
         time(event, "/received_at"),
         text(event, "/trigger_id")
     )?;
-    let size = render::bytes(number(event, "/body_bytes"));
-    let url = render::one_line(text(event, "/url"), 200);
-    match text(event, "/method") {
-        // No request started it.
-        "" => writeln!(told, "  scheduled {}  {size}", time(event, "/occurred_at"))?,
-        method => writeln!(told, "  request   {method} {url}  {size}")?,
-    }
+    tell_source(told, account)?;
     writeln!(told, "  verified  {}", verification(account))?;
     writeln!(told, "  dedupe    {}", dedupe(&account["dedupe"]))?;
     if event["held"] == true {
@@ -102,6 +96,40 @@ fn tell_event(told: &mut String, account: &Value) -> std::fmt::Result {
         writeln!(told, "  routed    {}", time(account, "/routed_at"))?;
     }
     Ok(())
+}
+
+/// Tells what brought the event: a request, a tick or a poll.
+fn tell_source(told: &mut String, account: &Value) -> std::fmt::Result {
+    let (event, source) = (&account["event"], &account["source"]);
+    let size = render::bytes(number(event, "/body_bytes"));
+    let trigger = text(event, "/trigger_id");
+    match text(source, "/kind") {
+        "cron" => {
+            let at = time(source, "/scheduled_at");
+            let schedule = match text(source, "/schedule") {
+                "" => String::new(),
+                schedule => format!(" ({schedule}, {})", text(source, "/timezone")),
+            };
+            let made_up = if source["catchup"] == true { ", made up for: it was missed" } else { "" };
+            writeln!(told, "  scheduled {at} by trigger {trigger}{schedule}{made_up}  {size}")
+        }
+        "poll" => {
+            let at = time(source, "/polled_at");
+            let every = match text(source, "/every") {
+                "" => String::new(),
+                every => format!(" (every {every})"),
+            };
+            let cursor = match text(source, "/cursor") {
+                "" => "the cursor stayed where it was".to_owned(),
+                cursor => format!("up to the cursor {}", render::one_line(cursor, 60)),
+            };
+            writeln!(told, "  polled    {at} by trigger {trigger}{every}, {cursor}  {size}")
+        }
+        _ => {
+            let url = render::one_line(text(event, "/url"), 200);
+            writeln!(told, "  request   {} {url}  {size}", text(event, "/method"))
+        }
+    }
 }
 
 fn verification(account: &Value) -> String {
@@ -215,17 +243,30 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_is_told_by_its_time() {
-        let account = json!({
-            "event": {"id": "01K", "state": "done", "kind": "cron.tick", "trigger_id": "nightly", "method": "", "url": "",
-                      "body_bytes": 80, "received_at": "2026-11-23T14:00:00Z", "occurred_at": "2026-11-23T14:00:00Z"},
-            "verification": {"state": "unsigned"},
-            "dedupe": {"key": "2026-11-23T14:00:00Z", "duplicates": 0, "complete": true},
-            "routed_at": null, "functions": [],
-        });
-        let told = plain(&account, None);
-        assert!(told.contains("\n  scheduled 2026-11-2") && told.contains("no request started it"), "{told}");
-        assert!(!told.contains("request   "), "{told}");
+    fn what_no_request_brought_is_told_by_its_tick_or_poll() {
+        let check = |source: Value, expected: &str| {
+            let account = json!({
+                "event": {"id": "01K", "state": "done", "kind": "cron.tick", "trigger_id": "nightly", "method": "", "url": "",
+                          "body_bytes": 80, "received_at": "2026-11-23T14:00:00Z", "occurred_at": "2026-11-23T14:00:00Z"},
+                "source": source,
+                "verification": {"state": "unsigned"},
+                "dedupe": {"key": "2026-11-23T14:00:00Z", "duplicates": 0, "complete": true},
+                "routed_at": null, "functions": [],
+            });
+            let told = plain(&account, None);
+            let line = told.lines().find(|line| line.contains("by trigger nightly")).unwrap_or_default();
+            assert!(line.ends_with(expected), "{told}");
+            assert!(told.contains("no request started it") && !told.contains("request   "), "{told}");
+        };
+        let at = "2026-11-23T14:00:00Z";
+        let tick = |catchup: bool| json!({"kind": "cron", "scheduled_at": at, "catchup": catchup, "schedule": "0 14 * * *", "timezone": "UTC"});
+        check(tick(false), "by trigger nightly (0 14 * * *, UTC)  80 B");
+        check(tick(true), "by trigger nightly (0 14 * * *, UTC), made up for: it was missed  80 B");
+        check(json!({"kind": "cron", "scheduled_at": at}), "by trigger nightly  80 B");
+        let poll = json!({"kind": "poll", "polled_at": at, "cursor": "41", "every": "1m"});
+        check(poll, "by trigger nightly (every 1m), up to the cursor 41  80 B");
+        let stayed = json!({"kind": "poll", "polled_at": at, "cursor": null, "every": null});
+        check(stayed, "by trigger nightly, the cursor stayed where it was  80 B");
     }
 
     #[test]

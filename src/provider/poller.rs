@@ -24,8 +24,9 @@ use super::own_events::{OwnEvent, OwnEvents, STORED_AT_ONCE};
 use super::published::Published;
 use super::{Callbacks, Deps, Fixed};
 
-/// How long a poll may take.
-const POLL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a poll may take; then it is cut off and has failed. Shorter, and slow providers would never be heard
+/// out; longer, and one that hangs would go unnoticed. Tests wait for it.
+const POLL_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(60) };
 /// Most polls one after the other while there is more; then others have their turn.
 const POLLS_PER_TURN: usize = 10;
 /// Pause after such a turn.

@@ -57,6 +57,10 @@ fn check_killed(catchup: &str, check: impl Fn(&[(i64, bool)], &[Value])) {
     assert_eq!(server.stop(), Some(0));
     server.restart();
     server.wait("the topic", |server| !missed(server).is_empty());
+    for event in server.items(&["events", "list", "--trigger", "pulse", "--limit", "1000"]) {
+        let why = server.get(&format!("/api/v1/events/{}/why", event["id"].as_str().unwrap())).json();
+        assert_eq!(why["source"]["catchup"], payload(&server, &event).1);
+    }
     let ticks = ticks(&server);
     let seconds: BTreeSet<_> = ticks.iter().map(|(second, _)| *second).collect();
     assert_eq!(seconds.len(), ticks.len(), "no second ticks twice: {ticks:?}");
@@ -117,7 +121,11 @@ fn functions_get_the_payload_and_every_view_tells_of_the_schedule() {
 
     let id = delivery.header("ce-id").unwrap();
     let why = server.cli(&["why", id]);
-    assert!(why.contains("scheduled") && why.contains("no request started it"), "{why}");
+    assert!(why.contains("no request started it"), "{why}");
+    let tick = why.lines().find(|line| line.trim_start().starts_with("scheduled")).unwrap_or_default();
+    assert!(tick.contains("by trigger pulse (* * * * * *, Europe/Zurich)"), "{why}");
+    let source = &server.get(&format!("/api/v1/events/{id}/why")).json()["source"];
+    assert_eq!((&source["kind"], &source["scheduled_at"]), (&json!("cron"), &body["scheduled_at"]));
     assert!(server.cli(&["events", "show", id]).contains("a schedule started it"));
     let shown = server.cli(&["providers", "show", "cron"]);
     assert!(shown.contains("pulse: * * * * * * Europe/Zurich, catchup skip"), "{shown}");

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::View;
 use crate::admin::Problem;
-use crate::event::{EventId, FunctionId, Position, RunId, SignatureStatus, StoredEvent};
+use crate::config::{Cron, Poll, format_duration};
+use crate::event::{Body, EventId, FunctionId, Position, RunId, SignatureStatus, StoredEvent, Timestamp};
 use crate::event_log::Run;
 use crate::event_log::record::Record;
 
@@ -12,6 +13,8 @@ use crate::event_log::record::Record;
 const DUPLICATES_SCAN_MAX: usize = 20_000;
 /// Records of the log that are read at once.
 const DUPLICATES_PAGE: usize = 1_000;
+/// Most polls after an event that are searched for its own: those of other triggers at the same time.
+const POLLS_SCAN_MAX: usize = 100;
 
 impl View {
     /// Tells the account of an event.
@@ -56,6 +59,7 @@ impl View {
                 "trace_id": content.trace_id,
                 "batch": super::events::batch(content),
             },
+            "source": self.source(&event)?,
             "verification": self.verification(&event),
             "dedupe": self.dedupe(&event)?,
             "routed_at": routing.as_ref().map(|it| it.at),
@@ -69,6 +73,39 @@ impl View {
         let mut account = self.why_event(id.event)?;
         account["run"] = run;
         Ok(account)
+    }
+
+    /// Tells what brought an event: a delivery, a tick of a schedule, or a poll. What the trigger is like is told
+    /// as it is configured now, and only if it is still of that kind.
+    fn source(&self, event: &StoredEvent) -> Result<Value, Problem> {
+        let content = &event.content;
+        if !content.method.is_empty() {
+            return Ok(json!({"kind": "webhook", "trigger_id": content.trigger_id}));
+        }
+        let mut triggers = self.config.iter().flat_map(|config| &config.triggers);
+        let trigger = triggers.find(|trigger| trigger.id == content.trigger_id);
+        match content.tick() {
+            Some(at) => Ok(tick(event, at, trigger.and_then(|trigger| trigger.cron()))),
+            None => self.poll(event, trigger.and_then(|trigger| trigger.poll())),
+        }
+    }
+
+    fn poll(&self, event: &StoredEvent, poll: Option<Poll>) -> Result<Value, Problem> {
+        let content = &event.content;
+        // A poll's events and its cursor have the same time; the cursor stands behind them, if it moved.
+        let after = self.log.read_topic("poll", Some(event.id.position()), POLLS_SCAN_MAX)?;
+        let cursor = after.items.into_iter().find_map(|(_, record)| match record {
+            Record::Polled(it) if it.trigger_id == content.trigger_id => Some(it),
+            _ => None,
+        });
+        let cursor = cursor.filter(|it| it.at == content.received_at).map(|it| it.cursor);
+        Ok(json!({
+            "kind": "poll",
+            "trigger_id": content.trigger_id,
+            "polled_at": content.received_at,
+            "cursor": cursor,
+            "every": poll.map(|poll| format_duration(poll.every)),
+        }))
     }
 
     fn verification(&self, event: &StoredEvent) -> Value {
@@ -108,4 +145,19 @@ impl View {
         }
         Ok(json!({"key": key, "duplicates": count, "last_at": last_at, "complete": after.is_none()}))
     }
+}
+
+fn tick(event: &StoredEvent, at: Timestamp, cron: Option<&Cron>) -> Value {
+    let payload: Option<Value> = match &event.content.body {
+        Body::Inline(bytes) => serde_json::from_slice(bytes).ok(),
+        Body::Spooled(_) => None,
+    };
+    json!({
+        "kind": "cron",
+        "trigger_id": event.content.trigger_id,
+        "scheduled_at": at,
+        "catchup": payload.is_some_and(|payload| payload["catchup"] == true),
+        "schedule": cron.map(|cron| cron.schedule.expression()),
+        "timezone": cron.map(|cron| cron.schedule.zone()),
+    })
 }

@@ -16,12 +16,28 @@ fn ticket(number: usize) -> PolledEvent {
     }
 }
 
+/// Returns what the poll of that number brings on the trigger `orders`.
+pub(super) fn an_order(number: usize) -> Polled {
+    Polled { events: vec![ticket(number)], ..Polled::default() }
+}
+
 impl House {
-    /// Returns all that polls brought, newest first.
-    fn tickets(&self) -> Vec<Arc<StoredEvent>> {
+    /// Returns all that polls of a trigger brought, newest first.
+    fn events(&self, trigger_id: &str) -> Vec<Arc<StoredEvent>> {
         let scan = EventScan { limit: 1_000, scan_max: 1_000 };
-        let wanted = |event: &StoredEvent| event.content.trigger_id.as_str() == "tickets";
+        let wanted = |event: &StoredEvent| event.content.trigger_id.as_str() == trigger_id;
         self.running.log.events_before(None, scan, wanted).unwrap().items
+    }
+
+    fn tickets(&self) -> Vec<Arc<StoredEvent>> {
+        self.events("tickets")
+    }
+
+    /// Returns when a trigger is polled next, as soon as that lies ahead.
+    async fn next_at(&self, trigger_id: &str) -> Timestamp {
+        let next_at = || self.snapshot(trigger_id).fixed.polling().next_at;
+        self.holds("a next poll", || next_at().is_some_and(|at| at > self.clock.now())).await;
+        next_at().unwrap()
     }
 
     /// Returns the dedupe keys of all that polls brought, oldest first.
@@ -44,8 +60,7 @@ impl House {
         let before = self.script.calls("poll_tick");
         let polling = || self.snapshot("tickets").fixed.polling();
         let due = |at: Timestamp| at > self.clock.now();
-        self.holds("a next poll", || polling().next_at.is_some_and(due)).await;
-        self.clock.set(polling().next_at.unwrap());
+        self.clock.set(self.next_at("tickets").await);
         self.holds("the poll", || {
             self.script.calls("poll_tick") > before && polling().next_at.is_some_and(due)
         })
@@ -116,13 +131,68 @@ async fn a_poll_that_fails_backs_off_is_shown_and_disturbs_nobody() {
         house.next_poll().await;
         let polling = house.snapshot("tickets").fixed.polling();
         assert_eq!((polling.failures, polling.last_success_at), (failures, None));
-        assert!(polling.failure.unwrap().0.contains(reason));
+        let (told, at) = polling.failure.unwrap();
+        assert!(told.contains(reason));
+        let poll = &house.shown("tickets").await["poll"];
+        assert_eq!((&poll["last_error"], &poll["last_error_at"]), (&json!(told), &json!(at)));
+        assert_eq!((&poll["failures"], &poll["next_at"]), (&json!(failures), &json!(polling.next_at)));
+        let failing = json!({"activations": [], "polls": ["tickets"]});
+        assert_eq!(house.admin("/readyz").await, json!({"status": "ok", "failing": failing}));
         assert_eq!(house.github(&failures.to_string()).await, 200);
         assert_eq!(house.acme("a\n1").await.status(), 200, "its own webhooks are taken too");
     }
     house.next_poll().await;
     let polling = house.snapshot("tickets").fixed.polling();
     assert_eq!((polling.failure, house.polled().len()), (None, 1));
+    assert_eq!(house.shown("tickets").await["poll"]["last_error"], json!(null));
+    assert_eq!(house.admin("/readyz").await, json!({"status": "ok"}));
+    house.stop().await;
+}
+
+#[actix::test]
+async fn why_tells_which_poll_brought_an_event() {
+    let script = Script::new(&[]);
+    *script.feed.lock().unwrap() = (1..=3).map(ticket).collect();
+    let house = House::start(script).await;
+    house.next_poll().await;
+    let mut cursors = Vec::new();
+    for event in house.tickets().iter().rev() {
+        let why = house.admin(&format!("/api/v1/events/{}/why", event.id)).await;
+        let source = &why["source"];
+        assert_eq!((&source["kind"], &source["trigger_id"]), (&json!("poll"), &json!("tickets")));
+        assert_eq!(
+            (&source["polled_at"], &source["every"]),
+            (&json!(event.content.received_at), &json!("1m"))
+        );
+        cursors.push(source["cursor"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(cursors, ["2", "2", "3"], "the first poll brought two of them");
+    let answer = house.acme("order.paid\n7").await;
+    let id = answer.headers()["x-hookkeeper-event-id"].to_str().unwrap();
+    let why = house.admin(&format!("/api/v1/events/{id}/why")).await;
+    assert_eq!(why["source"], json!({"kind": "webhook", "trigger_id": "acme"}));
+    house.stop().await;
+}
+
+#[actix::test]
+async fn a_poll_that_hangs_is_cut_off_made_again_and_holds_up_nobody() {
+    let plan = &[("poll_tick", &[Does::Hangs][..])];
+    let script = Arc::new(Script { has_orders: true, ..Arc::into_inner(Script::new(plan)).unwrap() });
+    *script.feed.lock().unwrap() = vec![ticket(1)];
+    let house = House::start(script.clone()).await;
+    let polling = || house.snapshot("tickets").fixed.polling();
+    house.clock.set(house.next_at("tickets").await.max(house.next_at("orders").await));
+    house.holds("the poll that hangs", || script.calls("poll_tick") == 1).await;
+    house.holds("another trigger's poll", || house.events("orders").len() == 1).await;
+    assert_eq!((house.acme("a\n1").await.status().as_u16(), house.github("1").await), (200, 200));
+    assert_eq!((polling().failures, house.tickets().len()), (0, 0), "all that while it hung");
+
+    house.holds("that it is cut off", || polling().failures == 1).await;
+    let (reason, _) = polling().failure.unwrap();
+    assert_eq!(reason, "the connector did not finish within 2 s");
+    house.next_poll().await;
+    assert_eq!((polling().failure, script.calls("poll_tick")), (None, 2));
+    assert_eq!(house.polled(), ["ticket-1"]);
     house.stop().await;
 }
 
