@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use super::batch::PART_BYTES_MAX;
 use super::verifier::{tidy_key, tidy_kind};
 use super::{
-    ActivationHandle, CURSOR_BYTES_MAX, Connector, ConnectorClient, ConnectorCtx, ConnectorError, InboundCtx,
-    KeyRequest, NormalizeResult, Normalized, POLLED_EVENTS_MAX, PollCtx, Polled, PolledEvent,
-    ProviderPayloadSchema, RawInbound, TriggerBinding,
+    ActivationHandle, AuditSink, CURSOR_BYTES_MAX, Connector, ConnectorClient, ConnectorCtx, ConnectorError,
+    InboundCtx, KeyRequest, NormalizeResult, Normalized, POLLED_EVENTS_MAX, PollCtx, Polled, PolledEvent,
+    ProviderPayloadSchema, RawInbound, SignatureRejected, TriggerBinding,
 };
 use crate::catalog::TriggerKind;
 use crate::event::ProviderId;
@@ -61,7 +61,8 @@ impl Connector for Bounded {
         raw: &RawInbound,
         ctx: InboundCtx<'_>,
     ) -> Result<NormalizeResult, ConnectorError> {
-        Ok(match self.0.normalize_inbound(raw, ctx)? {
+        let audit = BoundedAudit(ctx.audit);
+        Ok(match self.0.normalize_inbound(raw, InboundCtx { audit: &audit, ..ctx })? {
             NormalizeResult::Event(event) => NormalizeResult::Event(tidy(event)),
             NormalizeResult::Batch(events) => batch(events),
             NormalizeResult::Immediate { reply, events, learn, call } => {
@@ -73,7 +74,7 @@ impl Connector for Bounded {
                 NormalizeResult::Immediate { reply, events, learn, call }
             }
             NormalizeResult::Reject(mut rejection) => {
-                rejection.hint.truncate(rejection.hint.floor_char_boundary(HINT_BYTES_MAX));
+                shorten(&mut rejection.hint);
                 NormalizeResult::Reject(rejection)
             }
         })
@@ -90,6 +91,20 @@ impl Connector for Bounded {
     fn client(&self) -> Arc<dyn ConnectorClient> {
         self.0.client()
     }
+}
+
+/// Passes on refusals with hints that are bounded.
+struct BoundedAudit<'a>(&'a dyn AuditSink);
+
+impl AuditSink for BoundedAudit<'_> {
+    fn signature_rejected(&self, mut rejected: SignatureRejected) {
+        shorten(&mut rejected.hint);
+        self.0.signature_rejected(rejected);
+    }
+}
+
+fn shorten(hint: &mut String) {
+    hint.truncate(hint.floor_char_boundary(HINT_BYTES_MAX));
 }
 
 /// Bounds a batch. As with catalogue entries, one of too many or too large elements stays one event: a
@@ -155,6 +170,20 @@ mod tests {
                 tail: Bytes::new(),
             }),
         }
+    }
+
+    #[test]
+    fn the_hint_of_a_refusal_is_bounded_on_its_way_to_the_audit() {
+        let told = std::cell::RefCell::new(Vec::new());
+        let audit = |rejected: SignatureRejected| told.borrow_mut().push(rejected.hint);
+        BoundedAudit(&audit).signature_rejected(SignatureRejected {
+            provider_id: ProviderId::new("acme").unwrap(),
+            reason: crate::event::RejectReason::InvalidSignature,
+            hint: "é".repeat(HINT_BYTES_MAX),
+            at: crate::event::Timestamp::UNIX_EPOCH,
+            peer: None,
+        });
+        assert_eq!(told.into_inner(), ["é".repeat(HINT_BYTES_MAX / 2)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::client::{ConnectorClient, NoMethods};
-use super::{BatchPart, BuildError, ConnectorCtx, FetchedKey, KeyRequest, TriggerSettings};
+use super::{AuditSink, BatchPart, BuildError, ConnectorCtx, FetchedKey, KeyRequest, TriggerSettings};
 use crate::catalog::TriggerKind;
 use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp, TriggerId};
 
@@ -28,8 +28,7 @@ use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp,
 /// use async_trait::async_trait;
 /// use hookkeeper::connector::{
 ///     ActivationHandle, Connector, ConnectorError, HmacStyle, InboundCtx, NormalizeResult, Normalized,
-///     ProviderPayloadSchema, RawInbound, SignatureRejected, TriggerBinding, TriggerKind, Verdict,
-///     verify_hmac_signed,
+///     ProviderPayloadSchema, RawInbound, TriggerBinding, TriggerKind, Verdict, verify_hmac_signed,
 /// };
 /// use hookkeeper::event::{ProviderId, SignatureStatus, TriggerId};
 /// use hookkeeper::secrets::Secret;
@@ -67,9 +66,8 @@ use crate::event::{Header, ProviderId, RejectReason, SignatureStatus, Timestamp,
 ///         let secrets = self.secrets.lock().unwrap();
 ///         let inactive = || ConnectorError::Inactive(ctx.trigger_id.clone());
 ///         let secrets = secrets.get(ctx.trigger_id).ok_or_else(inactive)?;
-///         let audit = |rejected: SignatureRejected| eprintln!("{}", rejected.hint);
 ///         let window = Window { now: ctx.now, tolerance: None };
-///         let verdict = verify_hmac_signed(&audit, &self.id, HmacStyle::GitHub, raw, secrets, window)
+///         let verdict = verify_hmac_signed(ctx.audit, &self.id, HmacStyle::GitHub, raw, secrets, window)
 ///             .map_err(ConnectorError::other)?;
 ///         let secret_index = match verdict {
 ///             Verdict::Verified { secret_index, .. } => secret_index,
@@ -204,6 +202,27 @@ pub struct PolledEvent {
 }
 
 /// What a request is judged with, beside itself.
+///
+/// # Examples
+///
+/// A connector's own test hands in all of it, and sees what would be audited:
+///
+/// ```
+/// use std::cell::RefCell;
+///
+/// use hookkeeper::connector::{InboundCtx, SignatureRejected};
+/// use hookkeeper::event::{Timestamp, TriggerId};
+///
+/// let trigger_id = TriggerId::new("shop")?;
+/// let told = RefCell::new(Vec::new());
+/// let audit = |rejected: SignatureRejected| told.borrow_mut().push(rejected.hint);
+/// let now = Timestamp::UNIX_EPOCH;
+/// let ctx = InboundCtx { trigger_id: &trigger_id, now, armed: false, keys: &[], audit: &audit };
+/// // connector.normalize_inbound(&raw, ctx)
+/// # drop(ctx);
+/// assert!(told.borrow().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct InboundCtx<'a> {
     /// The trigger that it came in on.
@@ -214,6 +233,10 @@ pub struct InboundCtx<'a> {
     pub armed: bool,
     /// Public keys that the provider published, where the connector asked for some.
     pub keys: &'a [FetchedKey],
+    /// Takes what a refusal is audited with, for [`verify_hmac_signed`](super::verify_hmac_signed) and for code
+    /// that verifies by itself. A request that is rejected is audited once: with what was told last, or else with
+    /// its [`Rejection`]. What was told of one that is accepted after all is forgotten.
+    pub audit: &'a dyn AuditSink,
 }
 
 /// A trigger as code sees it: one configured activation of a provider.
@@ -455,7 +478,7 @@ pub enum NormalizeResult {
     Reject(Rejection),
 }
 
-/// A refusal.
+/// A refusal. It is audited with this reason and hint, unless [`InboundCtx::audit`] was told others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The code that the sender sees.

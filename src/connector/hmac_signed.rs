@@ -1,6 +1,7 @@
 //! [`verify_hmac_signed`]: the six common header styles for connectors that are written by hand.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
@@ -79,7 +80,8 @@ pub struct SignatureRejected {
     pub peer: Option<IpAddr>,
 }
 
-/// Takes refusals for [`AUDIT_TOPIC`]. A closure is one.
+/// Takes refusals for [`AUDIT_TOPIC`]. A closure is one; what judges a request is handed one with
+/// [`InboundCtx::audit`](super::InboundCtx::audit).
 pub trait AuditSink {
     /// Takes one refusal. Called on the request's way, so it must not wait.
     fn signature_rejected(&self, rejected: SignatureRejected);
@@ -88,6 +90,18 @@ pub trait AuditSink {
 impl<F: Fn(SignatureRejected)> AuditSink for F {
     fn signature_rejected(&self, rejected: SignatureRejected) {
         self(rejected);
+    }
+}
+
+impl fmt::Debug for dyn AuditSink + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditSink")
+    }
+}
+
+impl From<SignatureRejected> for Rejection {
+    fn from(rejected: SignatureRejected) -> Self {
+        Self { reason: rejected.reason, hint: rejected.hint }
     }
 }
 
@@ -106,7 +120,8 @@ pub enum Verdict {
 }
 
 /// Verifies a request of one of the common styles over its raw bytes, in constant time, against every
-/// secret of a rotation list, within the caller's window; audits a refusal.
+/// secret of a rotation list, within the caller's window; tells `audit` of a refusal. A connector passes on the
+/// sink that it was handed, [`InboundCtx::audit`](super::InboundCtx::audit).
 ///
 /// # Errors
 ///
@@ -141,7 +156,7 @@ pub enum Verdict {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn verify_hmac_signed(
-    audit: &impl AuditSink,
+    audit: &(impl AuditSink + ?Sized),
     provider_id: &ProviderId,
     style: HmacStyle,
     raw: &RawInbound,

@@ -166,7 +166,7 @@ mod tests {
         let judge = |id: &TriggerId| {
             connector.normalize_inbound(
                 &raw,
-                InboundCtx { trigger_id: id, now: raw.received_at, armed: false, keys: &[] },
+                InboundCtx { trigger_id: id, now: raw.received_at, armed: false, keys: &[], audit: &|_| () },
             )
         };
         let Ok(NormalizeResult::Reject(rejection)) = judge(&trigger("a")) else {

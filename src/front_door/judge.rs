@@ -1,6 +1,7 @@
 //! From a request to its verdict: with the provider's public keys, where it publishes them, and with a
 //! panicking connector contained.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 use actix_web::web;
 
 use crate::connector::{
-    Connector, ConnectorError, FetchedKey, InboundCtx, KeyRequest, NormalizeResult, RawInbound,
+    AuditSink, Connector, ConnectorError, FetchedKey, InboundCtx, KeyRequest, NormalizeResult, RawInbound,
+    Rejection, SignatureRejected,
 };
 use crate::event::{RejectReason, TriggerId};
 use crate::event_log::INLINE_BODY_BYTES_MAX;
@@ -26,6 +28,30 @@ pub(super) enum NoVerdict {
     Failed(ConnectorError),
     /// The provider's public keys are not to be had now.
     NoKeys(Unavailable),
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    pub(super) result: NormalizeResult,
+    /// What the connector told the audit of it; of a request that is accepted, that is no refusal.
+    pub(super) told: Option<Rejection>,
+}
+
+impl Judgement {
+    fn is_bad_signature(&self) -> bool {
+        matches!(&self.result, NormalizeResult::Reject(it) if it.reason == RejectReason::InvalidSignature)
+    }
+}
+
+/// Keeps the last refusal that a connector tells of.
+#[derive(Default)]
+struct Told(RefCell<Option<Rejection>>);
+
+impl AuditSink for Told {
+    fn signature_rejected(&self, rejected: SignatureRejected) {
+        *self.0.borrow_mut() = Some(rejected.into());
+    }
 }
 
 /// Returns until when something may be fetched for a request that must be answered by `deadline`.
@@ -49,8 +75,9 @@ impl Judged<'_> {
         &self,
         keys: &PublishedKeys,
         deadline: Instant,
-    ) -> Result<NormalizeResult, NoVerdict> {
-        let wanted = caught(|| self.connector.wanted_keys(self.raw, self.ctx(&[])))?;
+    ) -> Result<Judgement, NoVerdict> {
+        // Nothing is refused yet: whatever a connector tells here, it is asked again with the keys.
+        let wanted = caught(|| self.connector.wanted_keys(self.raw, self.ctx(&[], &|_| ())))?;
         if wanted.is_empty() {
             return self.normalize(Vec::new()).await;
         }
@@ -60,20 +87,20 @@ impl Judged<'_> {
             let document = keys.get(&wanted, deadline).await.map_err(NoVerdict::NoKeys)?;
             documents.push((wanted, document));
         }
-        let result = self.normalize(picked(&documents)).await?;
-        if is_bad_signature(&result) && renewed(keys, &mut documents, deadline).await {
+        let judgement = self.normalize(picked(&documents)).await?;
+        if judgement.is_bad_signature() && renewed(keys, &mut documents, deadline).await {
             return self.normalize(picked(&documents)).await;
         }
-        Ok(result)
+        Ok(judgement)
     }
 
-    fn ctx<'k>(&'k self, keys: &'k [FetchedKey]) -> InboundCtx<'k> {
-        InboundCtx { trigger_id: self.trigger_id, now: self.raw.received_at, armed: self.armed, keys }
+    fn ctx<'k>(&'k self, keys: &'k [FetchedKey], audit: &'k dyn AuditSink) -> InboundCtx<'k> {
+        InboundCtx { trigger_id: self.trigger_id, now: self.raw.received_at, armed: self.armed, keys, audit }
     }
 
     /// Asks the connector: here, which is quickest, or for a large body on a thread of its own, for hashing
     /// and reading it would hold up whatever else this worker has.
-    async fn normalize(&self, keys: Vec<FetchedKey>) -> Result<NormalizeResult, NoVerdict> {
+    async fn normalize(&self, keys: Vec<FetchedKey>) -> Result<Judgement, NoVerdict> {
         if self.raw.body.len() <= INLINE_BODY_BYTES_MAX {
             return self.normalize_here(&keys);
         }
@@ -86,9 +113,10 @@ impl Judged<'_> {
         elsewhere.await.unwrap_or(Err(NoVerdict::Panicked))
     }
 
-    fn normalize_here(&self, keys: &[FetchedKey]) -> Result<NormalizeResult, NoVerdict> {
-        let judged = caught(|| self.connector.normalize_inbound(self.raw, self.ctx(keys)))?;
-        judged.map_err(NoVerdict::Failed)
+    fn normalize_here(&self, keys: &[FetchedKey]) -> Result<Judgement, NoVerdict> {
+        let told = Told::default();
+        let judged = caught(|| self.connector.normalize_inbound(self.raw, self.ctx(keys, &told)))?;
+        Ok(Judgement { result: judged.map_err(NoVerdict::Failed)?, told: told.0.into_inner() })
     }
 }
 
@@ -111,10 +139,6 @@ async fn renewed(keys: &PublishedKeys, documents: &mut [(KeyRequest, Document)],
 
 fn caught<T>(judge: impl FnOnce() -> T) -> Result<T, NoVerdict> {
     catch_unwind(AssertUnwindSafe(judge)).map_err(|_| NoVerdict::Panicked)
-}
-
-fn is_bad_signature(result: &NormalizeResult) -> bool {
-    matches!(result, NormalizeResult::Reject(it) if it.reason == RejectReason::InvalidSignature)
 }
 
 /// The wait that a sender is asked for: within what providers heed.

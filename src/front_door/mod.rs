@@ -25,14 +25,14 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::connector::{Connector, ConnectorError, NormalizeResult, Normalized, RawInbound, Rejection};
-use crate::event::{Body, EventContent, SignatureStatus};
+use crate::event::{Body, EventContent, RejectReason, SignatureStatus};
 use crate::event_log::{IngestError, Ingested, Log, NewEvent, SpoolWriter};
 use crate::provider::{ProviderHandle, Providers, TriggerSnapshot};
 use crate::quarantine::{Quarantine, Refused};
 
 use address_limit::AddressLimit;
 use body::{Buffered, Received};
-use judge::{Judged, NoVerdict};
+use judge::{Judged, Judgement, NoVerdict};
 pub use tls::{Error as TlsError, load as load_tls};
 
 /// Part of a provider's ack deadline that a request may wait for room in the log.
@@ -144,8 +144,8 @@ impl Door {
         let (trigger_id, sent) = (&snapshot.trigger_id, (delivery.peer, now));
         let armed = snapshot.is_armed(now);
         let judged = Judged { connector, trigger_id, raw: &delivery.raw, armed };
-        let result = match judged.judge(provider.keys(), delivery.deadline).await {
-            Ok(result) => result,
+        let Judgement { result, told } = match judged.judge(provider.keys(), delivery.deadline).await {
+            Ok(judgement) => judgement,
             Err(NoVerdict::Panicked) => {
                 tracing::error!(%trigger_id, "connector panicked on a delivery");
                 provider.failed(trigger_id, sent, "connector_panicked", "");
@@ -192,16 +192,21 @@ impl Door {
                 }
                 self.store(snapshot, delivery, events, Some(reply)).await
             }
-            NormalizeResult::Reject(rejection) => self.reject(provider, snapshot, &rejection, &delivery),
+            NormalizeResult::Reject(rejection) => {
+                let audited = told.as_ref().unwrap_or(&rejection);
+                self.reject(provider, snapshot, audited, &delivery, rejection.reason)
+            }
         }
     }
 
+    /// Refuses a delivery with the code `answered`; `rejection` is for the operator's eyes.
     fn reject(
         &self,
         provider: &ProviderHandle,
         snapshot: &TriggerSnapshot,
         rejection: &Rejection,
         delivery: &Delivery,
+        answered: RejectReason,
     ) -> HttpResponse {
         let (peer, now) = (delivery.peer, delivery.raw.received_at);
         snapshot.fixed.counters.count_rejected();
@@ -215,7 +220,7 @@ impl Door {
             raw: &delivery.raw,
         });
         match limited {
-            Ok(()) => answer::rejected(rejection.reason),
+            Ok(()) => answer::rejected(answered),
             Err(wait) => answer::over_limit(wait),
         }
     }

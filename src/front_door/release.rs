@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web;
 
-use super::judge::{Judged, NoVerdict};
+use super::judge::{Judged, Judgement, NoVerdict};
 use super::{Door, content};
 use crate::connector::{NormalizeResult, Normalized, RawInbound};
 use crate::event::{Body, EventContent, Origin, TriggerId};
@@ -66,14 +66,16 @@ async fn verified(
     let judged = Judged { connector: &engine.connector, trigger_id: &snapshot.trigger_id, raw, armed: false };
     let deadline = Instant::now() + RELEASE_DEADLINE;
     match judged.judge(provider.keys(), deadline).await {
-        Ok(NormalizeResult::Event(event)) => Ok(vec![event]),
-        Ok(NormalizeResult::Batch(events) | NormalizeResult::Immediate { events, .. })
-            if !events.is_empty() =>
-        {
-            Ok(events)
-        }
-        Ok(NormalizeResult::Batch(_) | NormalizeResult::Immediate { .. }) => Err(ReleaseError::Handshake),
-        Ok(NormalizeResult::Reject(rejection)) => Err(ReleaseError::Rejected(rejection)),
+        Ok(Judgement { result, told }) => match result {
+            NormalizeResult::Event(event) => Ok(vec![event]),
+            NormalizeResult::Batch(events) | NormalizeResult::Immediate { events, .. }
+                if !events.is_empty() =>
+            {
+                Ok(events)
+            }
+            NormalizeResult::Batch(_) | NormalizeResult::Immediate { .. } => Err(ReleaseError::Handshake),
+            NormalizeResult::Reject(rejection) => Err(ReleaseError::Rejected(told.unwrap_or(rejection))),
+        },
         Err(NoVerdict::NoKeys(unavailable)) => Err(ReleaseError::NoKeys(unavailable.why)),
         Err(NoVerdict::Panicked) => {
             tracing::error!(trigger_id = %snapshot.trigger_id, "connector panicked on a released delivery");

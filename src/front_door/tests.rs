@@ -5,13 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix::Arbiter;
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::{App, test, web};
+use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::*;
 use crate::catalog::ProviderCatalog;
 use crate::config::{Dedupe, Trigger, TriggerKind};
-use crate::connector::{ConnectorRegistry, SignRequest, Signer, TriggerSettings};
-use crate::event::EventId;
+use crate::connector::{
+    ActivationHandle, ConnectorRegistry, HmacStyle, InboundCtx, ProviderPayloadSchema, SignRequest, Signer,
+    TriggerBinding, TriggerSettings, Verdict, verify_hmac_signed,
+};
+use crate::event::{EventId, ProviderId};
+use crate::event_log::record::Record;
 use crate::event_log::{MemoryLog, Options};
 use crate::provider::{Callbacks, Change, Counters, Deps, Fixed};
 use crate::quarantine;
@@ -56,8 +61,10 @@ async fn house(triggers: Vec<Trigger>) -> House {
 async fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: Vec<Trigger>) -> House {
     let vault = Arc::new(Vault::new(folder.path()));
     let outbound = Arc::new(crate::outbound::Client::new(&Default::default()).unwrap());
+    let mut registry = ConnectorRegistry::new(ProviderCatalog::built_in());
+    registry.register(|| Box::new(TwoStyles(ProviderId::new("two-styles").unwrap())));
     let start = |trigger: Trigger| {
-        let entry = ProviderCatalog::built_in().get(trigger.provider.as_str()).unwrap().clone();
+        let entry = registry.catalog().get(trigger.provider.as_str()).unwrap().clone();
         let fixed = Fixed {
             path: trigger.path.clone(),
             methods: vec!["POST".to_owned()],
@@ -82,7 +89,7 @@ async fn house_on(folder: TempDir, log: Log, ack_deadline: Duration, triggers: V
             permits: crate::permits::RateLimiterFactory::new(Clock::system()),
             public_url: None,
             secret_news: Default::default(),
-            registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
+            registry: registry.clone(),
             callbacks: Callbacks::on(Arbiter::current()),
             triggers: vec![(Arc::new(trigger), Arc::new(fixed))],
         };
@@ -144,6 +151,99 @@ fn signed(provider: &str, secret: &str, delivery: usize) -> actix_http::Request 
         request = request.insert_header(header);
     }
     request.insert_header(("x-github-delivery", delivery.to_string())).to_request()
+}
+
+/// Takes what is signed as Notion or else as GitHub does. Of a request to `/hooks/two-styles?silent` it tells the
+/// audit nothing.
+struct TwoStyles(ProviderId);
+
+#[async_trait]
+impl Connector for TwoStyles {
+    fn provider_id(&self) -> &ProviderId {
+        &self.0
+    }
+    fn kinds(&self) -> &[crate::catalog::TriggerKind] {
+        &[crate::catalog::TriggerKind::Webhook]
+    }
+    async fn activate(&self, bindings: &[TriggerBinding]) -> Result<ActivationHandle, ConnectorError> {
+        Ok(ActivationHandle::new(self.0.clone(), bindings.len()))
+    }
+    fn normalize_inbound(
+        &self,
+        raw: &RawInbound,
+        ctx: InboundCtx<'_>,
+    ) -> Result<NormalizeResult, ConnectorError> {
+        let rejection = Rejection { reason: RejectReason::InvalidHeader, hint: "of its own".to_owned() };
+        if raw.url.ends_with("?silent") {
+            return Ok(NormalizeResult::Reject(rejection));
+        }
+        let window = crate::signature::Window { now: ctx.now, tolerance: None };
+        let verdict = |style| {
+            verify_hmac_signed(ctx.audit, &self.0, style, raw, &[Secret::new(SECRET)], window).unwrap()
+        };
+        let styles = [HmacStyle::Notion, HmacStyle::GitHub];
+        Ok(match styles.into_iter().map(verdict).find(|it| matches!(it, Verdict::Verified { .. })) {
+            None => NormalizeResult::Reject(rejection),
+            Some(_) => NormalizeResult::Event(Normalized {
+                kind: "order.paid".to_owned(),
+                dedupe_key: None,
+                occurred_at: None,
+                signature_status: SignatureStatus::Verified { covers_body: true },
+                secret_index: None,
+                part: None,
+            }),
+        })
+    }
+    fn payload_schema(&self) -> ProviderPayloadSchema {
+        ProviderPayloadSchema::named("TwoStyles")
+    }
+}
+
+/// Sends a body of so many bytes to [`TwoStyles`]; returns the status and what it answers.
+async fn send_two_styles(house: &House, query: &str, body_bytes: usize, proof: &str) -> (u16, String) {
+    let service = house.service().await;
+    let request = test::TestRequest::post().uri(&format!("/hooks/two-styles{query}"));
+    let request = request.insert_header(("x-hub-signature-256", proof)).set_payload("a".repeat(body_bytes));
+    let answer = test::call_service(&service, request.to_request()).await;
+    let status = answer.status().as_u16();
+    (status, String::from_utf8(test::read_body(answer).await.to_vec()).unwrap())
+}
+
+#[actix::test]
+async fn a_rejection_is_audited_once_with_what_the_connector_told() {
+    let house = house(vec![trigger("two-styles", &[])]).await;
+    // HMAC-SHA256 of "a" with SECRET.
+    let proof = "sha256=70594265e7208d3fa153a6ccf8a9419172f2f5eadb54594e1f3803453f530649";
+    let (status, answer) = send_two_styles(&house, "", 1, proof).await;
+    assert_eq!(status, 200, "Notion's style is refused and GitHub's is not: {answer}");
+    let large = crate::event_log::INLINE_BODY_BYTES_MAX + 1;
+    for (query, body_bytes) in [("", 1), ("?silent", 1), ("", large)] {
+        let (status, answer) = send_two_styles(&house, query, body_bytes, "sha256=00").await;
+        assert_eq!((status, answer.contains("invalid_header")), (401, true), "{answer}");
+    }
+    let line = |code: &str, detail: &str| (code.to_owned(), detail.to_owned());
+    let told = line(
+        "invalid_signature",
+        "the secret does not yield the signature in header x-hub-signature-256: wrong secret, or the body was changed \
+         on the way",
+    );
+    let silent = line("invalid_header", "of its own");
+    assert_eq!(audited(&house, 3).await, [told.clone(), silent, told]);
+}
+
+/// Waits until the audit of rejections has so many lines; returns what they say.
+async fn audited(house: &House, lines: usize) -> Vec<(String, String)> {
+    loop {
+        let page = house.log.read_topic(crate::connector::AUDIT_TOPIC, None, 100).unwrap();
+        if page.items.len() >= lines {
+            let line = |(_, record)| match record {
+                Record::Audit(line) => (line.code, line.detail),
+                other => panic!("{other:?}"),
+            };
+            return page.items.into_iter().map(line).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[actix::test]

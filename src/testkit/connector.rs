@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use super::audit::{Judged, Told};
 use super::effects;
 use super::fixture::{Fixture, changed_secrets, malformed};
 use super::suite::{Check, Outcome, Report};
@@ -166,10 +167,10 @@ impl Active {
             clock: clock.clone(),
         };
         let mut connector = build();
-        runtime.block_on(connector.init(ctx)).map_err(|error| told("init", &error))?;
+        runtime.block_on(connector.init(ctx)).map_err(|error| in_words("init", &error))?;
         let trigger = TriggerId::new("testkit").expect("it is an id");
         let active = Self { connector, trigger, clock, log, runtime };
-        active.activate(Some(settings)).map_err(|error| told("activate", &error))?;
+        active.activate(Some(settings)).map_err(|error| in_words("activate", &error))?;
         Ok(active)
     }
 
@@ -188,14 +189,21 @@ impl Active {
     }
 
     fn judge(&self, fixture: &Fixture) -> Result<NormalizeResult, String> {
-        let ctx = InboundCtx { trigger_id: &self.trigger, now: fixture.now, armed: fixture.armed, keys: &[] };
+        self.judge_audited(fixture).map(|judged| judged.result)
+    }
+
+    fn judge_audited(&self, fixture: &Fixture) -> Result<Judged, String> {
+        let (trigger_id, now, armed) = (&self.trigger, fixture.now, fixture.armed);
+        let told = Told::default();
         let judge = || {
+            let ctx = InboundCtx { trigger_id, now, armed, keys: &[], audit: &|_| () };
             let wanted = self.connector.wanted_keys(&fixture.raw, ctx);
             let keys: Vec<_> = wanted.iter().flat_map(|wanted| wanted.pick_named(&fixture.keys)).collect();
-            self.connector.normalize_inbound(&fixture.raw, InboundCtx { keys: &keys, ..ctx })
+            self.connector.normalize_inbound(&fixture.raw, InboundCtx { keys: &keys, audit: &told, ..ctx })
         };
         match catch_unwind(AssertUnwindSafe(judge)) {
-            Ok(judged) => judged.map_err(|error| told("normalize_inbound", &error)),
+            Ok(Ok(result)) => Ok(Judged::new(result, told)),
+            Ok(Err(error)) => Err(in_words("normalize_inbound", &error)),
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -212,7 +220,7 @@ impl Active {
     }
 }
 
-fn told(what: &str, error: &dyn std::error::Error) -> String {
+fn in_words(what: &str, error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{what}: {error}: {source}"),
         None => format!("{what}: {error}"),
@@ -231,6 +239,7 @@ impl UnderTest<'_> {
             ("an unknown method is told", self.unknown_method()),
             ("what comes of requests is within the limits", self.results()),
             ("malformed requests are no panic and no error", self.malformed_requests()),
+            ("a rejection is audited as what it is", self.audited()),
             ("effects: the same request is judged the same", self.repeated()),
             ("effects: no files, no network and no waiting", self.effects()),
         ]
@@ -270,11 +279,11 @@ impl UnderTest<'_> {
     fn lifecycle(&self) -> Result<Outcome, String> {
         self.each(|active, fixture| {
             let activated =
-                active.activate(Some(&fixture.trigger)).map_err(|error| told("activate", &error))?;
+                active.activate(Some(&fixture.trigger)).map_err(|error| in_words("activate", &error))?;
             if activated != 1 {
                 return Err(format!("of one binding {activated} are active"));
             }
-            let activated = active.activate(None).map_err(|error| told("activate", &error))?;
+            let activated = active.activate(None).map_err(|error| in_words("activate", &error))?;
             if activated != 0 {
                 return Err(format!("without bindings {activated} are active"));
             }
@@ -312,14 +321,28 @@ impl UnderTest<'_> {
         })
     }
 
+    fn audited(&self) -> Result<Outcome, String> {
+        self.each(|active, fixture| {
+            let provider = active.connector.provider_id();
+            for (how, request) in
+                [("as it is".to_owned(), fixture.clone())].into_iter().chain(malformed(fixture))
+            {
+                // What ends in a panic or an error, another check tells.
+                let Ok(judged) = active.judge_audited(&request) else { continue };
+                judged.check_audit(provider, &request).map_err(|what| format!("{how}: {what}"))?;
+            }
+            Ok(())
+        })
+    }
+
     fn repeated(&self) -> Result<Outcome, String> {
         self.each(|active, fixture| {
             let lines = active.log.0.load(Ordering::Relaxed);
-            let first = active.judge(fixture)?;
+            let first = active.judge_audited(fixture)?;
             // The clock of the world goes on; what is handed in does not.
             active.clock.set(fixture.now + Duration::from_secs(86_400 * 365));
             let elsewhere = Active::new(self.build, &fixture.trigger)?;
-            if active.judge(fixture)? != first || elsewhere.judge(fixture)? != first {
+            if active.judge_audited(fixture)? != first || elsewhere.judge_audited(fixture)? != first {
                 return Err("the second time it is judged otherwise".to_owned());
             }
             match active.log.0.load(Ordering::Relaxed) == lines {
@@ -332,7 +355,7 @@ impl UnderTest<'_> {
     fn effects(&self) -> Result<Outcome, String> {
         let mut told = true;
         let outcome = self.each(|active, fixture| {
-            let Some(seen) = effects::of(|| drop(active.judge(fixture))) else {
+            let Some(seen) = effects::of(|| drop(active.judge_audited(fixture))) else {
                 told = false;
                 return Ok(());
             };
@@ -458,7 +481,9 @@ mod tests {
 
     use super::*;
     use crate::catalog::ProviderCatalog;
-    use crate::connector::{ActivationHandle, ProviderPayloadSchema, RawInbound, Rejection, Reply};
+    use crate::connector::{
+        ActivationHandle, ProviderPayloadSchema, RawInbound, Rejection, Reply, SignatureRejected,
+    };
     use crate::event::{ProviderId, RejectReason};
 
     /// What a connector of the tests does wrong.
@@ -479,6 +504,9 @@ mod tests {
         Counts,
         StaysActive,
         NeverEnds,
+        TellsOther,
+        TellsSecret,
+        TellsOfAnother,
     }
 
     /// Takes `X-Sig: <secret> <body in base64>` as a proof.
@@ -493,6 +521,24 @@ mod tests {
         fn proof(&self, secret: &str, body: &[u8]) -> String {
             let body: &[u8] = if self.flaw == Flaw::AnyBody { &[] } else { body };
             format!("{secret} {}", base64::engine::general_purpose::STANDARD.encode(body))
+        }
+
+        fn tell(&self, rejection: &Rejection, secrets: &[String], raw: &RawInbound, ctx: InboundCtx<'_>) {
+            let own = SignatureRejected {
+                provider_id: self.id.clone(),
+                reason: rejection.reason,
+                hint: rejection.hint.clone(),
+                at: ctx.now,
+                peer: raw.peer,
+            };
+            ctx.audit.signature_rejected(match self.flaw {
+                Flaw::TellsOther => SignatureRejected { reason: RejectReason::MissingHeader, ..own },
+                Flaw::TellsSecret => SignatureRejected { hint: format!("not {secrets:?}"), ..own },
+                Flaw::TellsOfAnother => {
+                    SignatureRejected { provider_id: ProviderId::new("other").unwrap(), ..own }
+                }
+                _ => own,
+            });
         }
 
         fn misbehave(&self, raw: &RawInbound) -> Result<(), ConnectorError> {
@@ -552,8 +598,10 @@ mod tests {
                 found => found,
             };
             let Some(index) = index else {
-                let reason = RejectReason::InvalidSignature;
-                return Ok(NormalizeResult::Reject(Rejection { reason, hint: String::new() }));
+                let rejection =
+                    Rejection { reason: RejectReason::InvalidSignature, hint: "x-sig".to_owned() };
+                self.tell(&rejection, secrets, raw, ctx);
+                return Ok(NormalizeResult::Reject(rejection));
             };
             let calls = self.calls.fetch_add(1, Ordering::Relaxed);
             let kind = match self.flaw {
@@ -575,9 +623,9 @@ mod tests {
         }
     }
 
-    const VECTORS: &str = "[[vectors]]\nwhat = \"good\"\nsource = \"ours\"\nsecrets = [\"hunter2\"]\n\
-        headers = [[\"X-Sig\", \"hunter2 eyJhIjoxfQ==\"]]\nbody = '{\"a\":1}'\nat = 1\n\
-        expect = { state = \"verified\" }\n[[vectors]]\nwhat = \"bad\"\nsource = \"ours\"\nsecrets = [\"hunter2\"]\n\
+    const VECTORS: &str = "[[vectors]]\nwhat = \"good\"\nsource = \"ours\"\nsecrets = [\"hunter22\"]\n\
+        headers = [[\"X-Sig\", \"hunter22 eyJhIjoxfQ==\"]]\nbody = '{\"a\":1}'\nat = 1\n\
+        expect = { state = \"verified\" }\n[[vectors]]\nwhat = \"bad\"\nsource = \"ours\"\nsecrets = [\"hunter22\"]\n\
         headers = []\nbody = '{}'\nat = 1\nexpect = { state = \"rejected\" }\n";
 
     /// Runs the suite on a connector with a flaw.
@@ -628,6 +676,9 @@ mod tests {
             (Flaw::EmptyKind, "a kind has 1 to"),
             (Flaw::Counts, "the second time it is judged otherwise"),
             (Flaw::AnySecret, "a foreign secret does not verify: FAILED: good: it verifies"),
+            (Flaw::TellsOther, "the audit is told missing_header, and the sender invalid_signature"),
+            (Flaw::TellsSecret, "the hint of a rejection shows a secret"),
+            (Flaw::TellsOfAnother, "the audit is told another provider, time or sender"),
             (Flaw::AnyBody, "vector: good: FAILED"),
         ] {
             let report = run(flaw);

@@ -14,7 +14,7 @@
 //!
 //! # Effects
 //!
-//! Verifying and normalizing have no effects: time, keys and secrets are handed in, and the same request is judged
+//! Verifying and normalizing have no effects: time, keys, secrets and the audit sink are handed in, and the same request is judged
 //! the same whenever and wherever it is. What of that is enforced:
 //!
 //! - Requests are judged on a thread without an async runtime: a task, a timer or a socket of tokio's panics there.
@@ -24,6 +24,7 @@
 //!   equal, as must that of another connector built anew. Vectors are mostly years old: a connector that
 //!   asks the system for the time finds their signatures outdated.
 //! - Nothing may be appended to the connector's log.
+//! - A rejection is told to the sink that was handed in, or to nobody: with the reason that the sender hears, and no secret.
 //!
 //! Not seen is: the system's clock where no signed time depends on it, environment variables, a packet sent
 //! without waiting for anything, a thread of the connector's own, and what only a request that no vector shows sets off.
@@ -70,6 +71,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod audit;
 mod connector;
 mod effects;
 mod fixture;

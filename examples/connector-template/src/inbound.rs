@@ -1,7 +1,7 @@
-//! From a request to events. Everything is handed in: bytes, secrets, the time.
+//! From a request to events. Everything is handed in: bytes, secrets, the time, and who hears of a refusal.
 
 use hookkeeper::connector::{
-    BatchPart, HmacStyle, Normalized, Reply, SignatureRejected, Verdict, verify_hmac_signed,
+    BatchPart, HmacStyle, InboundCtx, Normalized, Reply, Verdict, verify_hmac_signed,
 };
 use hookkeeper::event::{SignatureStatus, Timestamp};
 use hookkeeper::secrets::Secret;
@@ -14,12 +14,10 @@ pub(crate) fn judge(
     acme: &ProviderId,
     raw: &RawInbound,
     secrets: &[Secret],
-    now: Timestamp,
+    ctx: InboundCtx<'_>,
 ) -> Result<NormalizeResult, ConnectorError> {
-    let window = Window { now, tolerance: None };
-    // Whoever called audits the refusal that is returned.
-    let audit = |_: SignatureRejected| ();
-    let verdict = verify_hmac_signed(&audit, acme, HmacStyle::GitHub, raw, secrets, window);
+    let window = Window { now: ctx.now, tolerance: None };
+    let verdict = verify_hmac_signed(ctx.audit, acme, HmacStyle::GitHub, raw, secrets, window);
     let secret_index = match verdict.map_err(ConnectorError::other)? {
         Verdict::Verified { secret_index, .. } => secret_index,
         Verdict::Rejected(rejection) => return Ok(NormalizeResult::Reject(rejection)),

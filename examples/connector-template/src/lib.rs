@@ -109,7 +109,7 @@ impl Connector for Acme {
     ) -> Result<NormalizeResult, ConnectorError> {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
         let inactive = || ConnectorError::Inactive(ctx.trigger_id.clone());
-        inbound::judge(&self.id, raw, active.get(ctx.trigger_id).ok_or_else(inactive)?, ctx.now)
+        inbound::judge(&self.id, raw, active.get(ctx.trigger_id).ok_or_else(inactive)?, ctx)
     }
 
     async fn poll_tick(&self, ctx: PollCtx<'_>) -> Result<Polled, ConnectorError> {
