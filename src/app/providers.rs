@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::sync::Notify;
 
 use super::ServeOptions;
-use crate::catalog::ProviderEntry;
+use crate::catalog::{PLACEHOLDER, ProviderEntry};
 use crate::clock::Clock;
 use crate::config::{SecretRef, Trigger};
 use crate::connector::{Credentials, Reply};
@@ -59,6 +59,7 @@ pub(super) async fn start(
     for (id, triggers) in by_provider {
         let entry = options.registry.catalog().get(id.as_str());
         let entry = entry.with_context(|| format!("provider {id} is not in the catalogue"))?;
+        anyhow::ensure!(!entry.is_placeholder(), "provider {id} is a placeholder: {PLACEHOLDER}");
         let with_fixed = |trigger: &Trigger| {
             (Arc::new(trigger.clone()), Arc::new(fixed(config.server.body_limit, trigger, entry)))
         };

@@ -30,6 +30,10 @@ pub struct ProviderEntry {
     /// The provider whose other scheme this entry describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant_of: Option<ProviderId>,
+    /// What judges its deliveries: this entry's data (the default), or a connector in code. As long as a program has
+    /// registered none under the entry's id, the entry is a placeholder, which no trigger can use.
+    #[serde(default, skip_serializing_if = "Backing::is_data")]
+    pub connector: Backing,
     /// How well the entry's facts are known.
     #[serde(default)]
     pub confidence: Confidence,
@@ -85,7 +89,7 @@ pub struct ProviderEntry {
     /// Deliveries as the provider sends them, for `send` and tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
-    /// Whether a connector written in code serves the provider, in place of the interpreter of this entry.
+    /// Whether a connector in code is registered, which serves the provider in place of this entry's interpreter.
     #[serde(skip)]
     pub is_coded: bool,
 }
@@ -98,6 +102,7 @@ impl ProviderEntry {
             id,
             family: Family::None,
             variant_of: None,
+            connector: Backing::Code,
             confidence: Confidence::Own,
             docs: String::new(),
             source: "its connector's own code".to_owned(),
@@ -127,6 +132,23 @@ fn webhook_only() -> Vec<TriggerKind> {
 
 fn three_days() -> u64 {
     72 * 60 * 60
+}
+
+/// What a provider's connector is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backing {
+    /// The entry's data: its interpreter is the connector.
+    #[default]
+    Data,
+    /// Code that a program registers.
+    Code,
+}
+
+impl Backing {
+    fn is_data(&self) -> bool {
+        *self == Backing::Data
+    }
 }
 
 /// What kind of proof a provider sends.

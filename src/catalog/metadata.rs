@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Confidence, Family, ProviderEntry, TriggerKind};
+use super::{Backing, Confidence, Family, ProviderEntry, TriggerKind};
 use crate::event::ProviderId;
 
 /// A provider as it is listed.
@@ -73,6 +73,39 @@ pub enum RuntimeKind {
     Builtin,
     /// A connector in code that was registered.
     Registered,
+    /// Nothing: its entry says that its connector is code, and none was registered.
+    Placeholder,
+}
+
+impl RuntimeKind {
+    /// Returns the kind's word, as listings write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RuntimeKind::Builtin => "builtin",
+            RuntimeKind::Registered => "registered",
+            RuntimeKind::Placeholder => "placeholder",
+        }
+    }
+}
+
+/// Why nothing can be done with a placeholder, and what helps.
+pub(crate) const PLACEHOLDER: &str = "its connector is code, and this program has none registered for it; run a \
+    program that registers it with cli::main_with, or remove connector = \"code\" from its entry if its data says all";
+
+impl ProviderEntry {
+    /// Returns what runs the provider.
+    pub fn runtime(&self) -> RuntimeKind {
+        match self.connector {
+            _ if self.is_coded => RuntimeKind::Registered,
+            Backing::Code => RuntimeKind::Placeholder,
+            Backing::Data => RuntimeKind::Builtin,
+        }
+    }
+
+    /// Tells whether the entry waits for a connector in code.
+    pub fn is_placeholder(&self) -> bool {
+        self.runtime() == RuntimeKind::Placeholder
+    }
 }
 
 impl ProviderMetadata {
@@ -97,10 +130,20 @@ impl ProviderMetadata {
             tolerance_s: signature.and_then(|text| text.tolerance_s),
             handshakes: entry.handshakes.iter().map(|handshake| handshake.name.clone()).collect(),
             confidence: entry.confidence,
-            runtime: if entry.is_coded { RuntimeKind::Registered } else { RuntimeKind::Builtin },
+            runtime: entry.runtime(),
             docs: entry.docs.clone(),
             source: entry.source.clone(),
             read_on: entry.read_on.clone(),
         }
     }
+}
+
+/// Returns a whole entry, in the schema of entries; where code serves it or should, `runtime` says so beside it.
+#[cfg(feature = "server")]
+pub(crate) fn whole(entry: &ProviderEntry) -> serde_json::Result<serde_json::Value> {
+    let mut whole = serde_json::to_value(entry)?;
+    if entry.runtime() != RuntimeKind::Builtin {
+        whole["runtime"] = serde_json::to_value(entry.runtime())?;
+    }
+    Ok(whole)
 }

@@ -19,10 +19,13 @@ pub use client::{
     ClientPages, ClientSecret, ClientSpec, INSTALLATION_ARG, PAGE_ARGS, PageKind, PathPart, RAW_METHOD,
 };
 pub use entry::{
-    Ack, Bind, Condition, Confidence, Event, Family, Handshake, HandshakeReply, KeyDocument, Learn,
+    Ack, Backing, Bind, Condition, Confidence, Event, Family, Handshake, HandshakeReply, KeyDocument, Learn,
     NetworkKeys, ProviderEntry, SIGNING_SECRET, Sample, SecretSpec, Setting, Signature, TriggerKind, Variant,
 };
 pub use loader::Error;
+pub(crate) use metadata::PLACEHOLDER;
+#[cfg(feature = "server")]
+pub(crate) use metadata::whole;
 pub use metadata::{ProviderMetadata, RuntimeKind, SecretRequirement};
 
 /// Names farther apart than this are not offered as a correction.

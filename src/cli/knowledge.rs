@@ -9,26 +9,27 @@ use crate::config::{
     ClientFacts, ClientGiven, Knowledge, Proof, ProviderFacts, SecretFact, SecretRef, SettingFact,
 };
 use crate::connector::{
-    BuildError, ClientSettings, SchemeFacts, TriggerSettings, Verifier, private_scheme, validate_client,
+    BuildError, ClientSettings, ConnectorRegistry, SchemeFacts, TriggerSettings, Verifier, private_scheme,
+    validate_client,
 };
 use crate::secrets::{SecretError, resolve_without_store};
 use crate::subscription::Subscription;
 
-/// The built-in catalogue and CEL as a configuration's [`Knowledge`].
-pub(super) struct BuiltIn(pub(super) ProviderCatalog);
+/// The built-in catalogue with the connectors of this program, and CEL, as a configuration's [`Knowledge`].
+pub(super) struct BuiltIn(pub(super) ConnectorRegistry);
 
 impl Knowledge for BuiltIn {
     fn provider_ids(&self) -> Vec<String> {
-        self.0.entries().map(|entry| entry.id.to_string()).collect()
+        self.0.catalog().entries().map(|entry| entry.id.to_string()).collect()
     }
 
     fn provider(&self, id: &str) -> Option<ProviderFacts> {
-        self.0.get(id).map(facts)
+        self.0.catalog().get(id).map(facts)
     }
 
     fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String> {
         let text = entry;
-        let entry = own(text)?;
+        let entry = self.own(text)?;
         // Locations, templates and syntaxes are texts until they are compiled, for which all settings are needed.
         if entry.settings.iter().all(|setting| setting.default.is_some()) {
             Verifier::new(&entry, &TriggerSettings::default()).map_err(|error| one_line(&error))?;
@@ -55,8 +56,8 @@ impl Knowledge for BuiltIn {
 
     fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), String> {
         let entry = match &facts.own {
-            Some(text) => own(text)?,
-            None => self.0.get(&facts.provider).cloned().ok_or("the provider is gone")?,
+            Some(text) => self.own(text)?,
+            None => self.0.catalog().get(&facts.provider).cloned().ok_or("the provider is gone")?,
         };
         let given = ClientSettings {
             base_url: given.base_url.clone(),
@@ -94,17 +95,19 @@ impl Knowledge for BuiltIn {
 impl BuiltIn {
     fn entry(&self, facts: &ProviderFacts) -> Result<Arc<ProviderEntry>, String> {
         match &facts.own {
-            Some(text) => own(text),
-            None => self.0.get(&facts.id).cloned().ok_or_else(|| "the provider is gone".to_owned()),
+            Some(text) => self.own(text),
+            None => self.0.catalog().get(&facts.id).cloned().ok_or_else(|| "the provider is gone".to_owned()),
         }
     }
-}
 
-fn own(text: &str) -> Result<Arc<ProviderEntry>, String> {
-    let table = toml::from_str::<toml::Table>(text).ok();
-    let id = table.as_ref().and_then(|table| table.get("id")?.as_str()).ok_or("`id` is missing")?;
-    let catalog = ProviderCatalog::with_user_entries(&[text]).map_err(|error| one_line(&error))?;
-    Ok(catalog.get(id).ok_or("`id` is no provider's id")?.clone())
+    /// Reads a user's own entry; a connector in code may be registered for it.
+    fn own(&self, text: &str) -> Result<Arc<ProviderEntry>, String> {
+        let table = toml::from_str::<toml::Table>(text).ok();
+        let id = table.as_ref().and_then(|table| table.get("id")?.as_str()).ok_or("`id` is missing")?;
+        let catalog = ProviderCatalog::with_user_entries(&[text]).map_err(|error| one_line(&error))?;
+        let entry = catalog.get(id).ok_or("`id` is no provider's id")?;
+        Ok(Arc::new(self.0.described(ProviderEntry::clone(entry))))
+    }
 }
 
 fn of_scheme(facts: ProviderFacts, entry: &ProviderEntry, scheme: SchemeFacts) -> ProviderFacts {
@@ -152,6 +155,7 @@ fn facts(entry: &Arc<ProviderEntry>) -> ProviderFacts {
         settings: settings.collect(),
         timestamped: signature.is_some_and(|signature| signature.tolerance_s.is_some()),
         is_coded: entry.is_coded,
+        is_placeholder: entry.is_placeholder(),
         is_unconfirmed: entry.confidence.is_unconfirmed(),
         cannot_sign_as: cannot_sign_as(entry),
         retries_for: Some(Duration::from_secs(entry.dedupe_window_s)),
@@ -176,8 +180,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_own_entry_is_served_by_the_connector_that_is_registered_for_it() {
+        let entry = "id = \"acme\"\nconnector = \"code\"\nlike = \"github\"";
+        let facts = |registry: &ConnectorRegistry| BuiltIn(registry.clone()).read_provider(entry).unwrap();
+        let mut registry = ConnectorRegistry::new(ProviderCatalog::built_in());
+        let before = facts(&registry);
+        assert_eq!((before.is_placeholder, before.is_coded), (true, false));
+        let connector = ProviderCatalog::with_user_entries(&[entry]).unwrap().get("acme").unwrap().clone();
+        registry.register(move || Box::new(crate::connector::CatalogConnector::new(connector.clone())));
+        let after = facts(&registry);
+        assert_eq!((after.is_placeholder, after.is_coded), (false, true));
+        assert_eq!(after.secrets, before.secrets, "what else the entry says stays");
+    }
+
+    #[test]
     fn it_is_known_whom_nobody_can_sign_as() {
-        let known = BuiltIn(ProviderCatalog::built_in());
+        let known = BuiltIn(ConnectorRegistry::new(ProviderCatalog::built_in()));
         let can = |id: &str| known.provider(id).unwrap().cannot_sign_as.is_none();
         for id in ["github", "stripe", "twilio", "gitlab", "postmark", "qstash", "standard-webhooks"] {
             assert!(can(id), "{id}");

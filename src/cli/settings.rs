@@ -71,7 +71,7 @@ pub(super) fn load(file: &ConfigFile, scope: Scope) -> anyhow::Result<Settings> 
 /// Loads a configuration whose text has been found.
 pub(super) fn load_source(source: &Source, is_quick_start: bool, scope: Scope) -> anyhow::Result<Settings> {
     let known = registry(ProviderCatalog::built_in());
-    match config::load(source, &BuiltIn(known.catalog().clone()), scope) {
+    match config::load(source, &BuiltIn(known), scope) {
         Ok((config, warnings)) => {
             let registry = registry(ProviderCatalog::with_user_entries(&config.providers)?);
             let catalog = registry.catalog().clone();
@@ -88,7 +88,7 @@ pub(super) fn load_source(source: &Source, is_quick_start: bool, scope: Scope) -
 }
 
 /// Returns the registry over a catalogue, with all connectors of this program.
-fn registry(catalog: ProviderCatalog) -> ConnectorRegistry {
+pub(super) fn registry(catalog: ProviderCatalog) -> ConnectorRegistry {
     let mut registry = ConnectorRegistry::new(catalog);
     if let Some(register) = REGISTER.get() {
         register(&mut registry);

@@ -39,6 +39,10 @@ fn provider(
         section.unknown_name(name, "unknown provider", all, remedy);
         return None;
     };
+    if let Some((message, remedy)) = facts.placeholder() {
+        section.unknown_name(name, message, [], remedy);
+        return None;
+    }
     match facts.client {
         Some(client) => Some((id, client)),
         None => {

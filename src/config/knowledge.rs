@@ -25,6 +25,8 @@ pub struct ProviderFacts {
     pub proof: Proof,
     /// Whether a connector in code serves it, which takes further secrets and settings than these.
     pub is_coded: bool,
+    /// Whether its connector is code of which there is none, so that nothing can use it.
+    pub is_placeholder: bool,
     /// Whether nobody has confirmed at the provider what is known of it.
     pub is_unconfirmed: bool,
     /// Why nobody but the provider can sign as it, where that is so.
@@ -69,6 +71,19 @@ pub(super) const CRON: &str = "cron";
 pub(super) const POLL: &str = "poll";
 
 impl ProviderFacts {
+    /// Returns what is wrong with using it, and what helps, if it is a placeholder.
+    pub(super) fn placeholder(&self) -> Option<(String, &'static str)> {
+        let message = || {
+            format!(
+                "provider `{}` is a placeholder: its connector is code, and this program has none registered for it",
+                self.id
+            )
+        };
+        let remedy = "run a program that registers its connector with cli::main_with, or remove \
+                      connector = \"code\" from its entry if its data says all";
+        self.is_placeholder.then(|| (message(), remedy))
+    }
+
     /// Returns the kinds of its triggers, the usual one first.
     pub(super) fn kinds(&self) -> Vec<&str> {
         match self.kinds.as_slice() {

@@ -29,6 +29,7 @@ impl Knowledge for Surroundings {
                 let kinds = vec!["webhook".into(), "poll".into()];
                 facts = ProviderFacts { id: id.into(), kinds, is_coded: true, ..ProviderFacts::default() };
             }
+            "waiting" => facts.is_placeholder = true,
             "square" => facts.needs_public_url = true,
             "gitlab" => facts.proof = Proof::SenderOnly,
             "adyen" => facts.proof = Proof::Fields,
@@ -383,6 +384,16 @@ fn a_connector_in_code_takes_what_secrets_and_settings_it_likes() {
     let (config, warnings) = good(text);
     assert_eq!((config.triggers[0].secrets.len(), warnings.len()), (1, 0));
     assert_eq!(config.triggers[0].settings["project"], "7");
+}
+
+#[test]
+fn a_placeholder_is_used_by_no_trigger_and_no_client() {
+    let text = "[[triggers]]\nid = \"t\"\nprovider = \"waiting\"\n\n[clients.waiting]\n";
+    let what = "provider `waiting` is a placeholder";
+    let problems = bad(text, &[(3, "triggers.t.provider", what), (5, "clients.waiting", what)]);
+    for problem in problems {
+        assert!(problem.remedy.as_ref().unwrap().contains("cli::main_with"), "{problem:?}");
+    }
 }
 
 #[test]

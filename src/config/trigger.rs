@@ -345,7 +345,13 @@ impl Table<'_> {
         let own = self.own.iter().find(|facts| facts.id == text).cloned();
         let found = own.or_else(|| self.reader.knowledge.provider(text));
         match (ProviderId::new(text), found) {
-            (Ok(id), Some(facts)) => Some((id, facts)),
+            (Ok(id), Some(facts)) => match facts.placeholder() {
+                None => Some((id, facts)),
+                Some((message, remedy)) => {
+                    node.wrong(message, remedy);
+                    None
+                }
+            },
             _ => {
                 let known = self.reader.knowledge.provider_ids();
                 let all =

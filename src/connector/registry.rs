@@ -39,8 +39,9 @@ impl ConnectorRegistry {
         Self { catalog, registered: BTreeMap::new() }
     }
 
-    /// Registers the factory of a connector; it takes the interpreter's place for its provider. The catalogue
-    /// lists the provider from then on, with the connector's kinds and schema.
+    /// Registers the factory of a connector; it takes the place of its provider's interpreter, or fills that of a
+    /// placeholder. The catalogue lists the provider from then on, with the connector's kinds and schema; what
+    /// else its entry says stays.
     ///
     /// # Examples
     ///
@@ -59,19 +60,26 @@ impl ConnectorRegistry {
         let id = connector.provider_id().clone();
         let listed = self.catalog.get(id.as_str()).map(|entry| ProviderEntry::clone(entry));
         let mut entry = listed.unwrap_or_else(|| ProviderEntry::of_code(id.clone()));
-        entry.is_coded = true;
-        entry.kinds = connector.kinds().to_vec();
-        connector.payload_schema().name().clone_into(&mut entry.event.schema);
+        serve(&mut entry, &*connector);
         self.catalog = self.catalog.with(entry);
         self.registered.insert(id, Arc::new(factory));
     }
 
-    /// Builds the connector of a provider, not yet initialized and with nothing active.
+    /// Describes an entry as it is beside the registered connectors: with its own, if there is one.
+    #[cfg(feature = "server")]
+    pub(crate) fn described(&self, mut entry: ProviderEntry) -> ProviderEntry {
+        if let Some(factory) = self.registered.get(&entry.id) {
+            serve(&mut entry, &*factory());
+        }
+        entry
+    }
+
+    /// Builds the connector of a provider, not yet initialized and with nothing active. A placeholder has none.
     pub fn build(&self, provider: &ProviderId) -> Option<Box<dyn Connector>> {
         if let Some(factory) = self.registered.get(provider) {
             return Some(Box::new(Bounded(factory())));
         }
-        let entry = self.catalog.get(provider.as_str())?;
+        let entry = self.catalog.get(provider.as_str()).filter(|entry| !entry.is_placeholder())?;
         Some(Box::new(CatalogConnector::new(entry.clone())))
     }
 
@@ -81,12 +89,19 @@ impl ConnectorRegistry {
     }
 }
 
+/// Has an entry say that it is served by a connector in code.
+fn serve(entry: &mut ProviderEntry, connector: &dyn Connector) {
+    entry.is_coded = true;
+    entry.kinds = connector.kinds().to_vec();
+    connector.payload_schema().name().clone_into(&mut entry.event.schema);
+}
+
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::catalog::TriggerKind;
+    use crate::catalog::{ProviderMetadata, RuntimeKind, TriggerKind};
     use crate::connector::{
         ActivationHandle, ConnectorError, InboundCtx, NormalizeResult, ProviderPayloadSchema, RawInbound,
         TriggerBinding, TriggerSettings,
@@ -140,6 +155,28 @@ mod tests {
         let github = registry.catalog().get("github").unwrap();
         assert_eq!(github.event.schema, "Mine");
         assert_eq!(github.secrets.len(), 1, "what else the catalogue says stays");
+    }
+
+    #[test]
+    fn a_placeholder_has_no_connector_until_one_is_registered() {
+        let entry = "id = \"acme\"\nconnector = \"code\"\ndocs = \"https://acme.example\"\nlike = \"stripe\"";
+        let like = "id = \"emca\"\nlike = \"acme\"";
+        let mut registry =
+            ConnectorRegistry::new(ProviderCatalog::with_user_entries(&[entry, like]).unwrap());
+        let metadata = |registry: &ConnectorRegistry, id: &str| {
+            ProviderMetadata::of(registry.catalog().get(id).unwrap())
+        };
+        for id in ["acme", "emca"] {
+            assert_eq!(metadata(&registry, id).runtime, RuntimeKind::Placeholder, "{id}");
+            assert!(registry.build(&provider(id)).is_none(), "its data must not be interpreted: {id}");
+        }
+        let before = metadata(&registry, "acme");
+        registry.register(|| Box::new(Mine(provider("acme"))));
+        assert_eq!(registry.build(&provider("acme")).unwrap().payload_schema().name(), "Mine");
+        let (runtime, payload_schema) = (RuntimeKind::Registered, "Mine".to_owned());
+        let expected = ProviderMetadata { runtime, payload_schema, ..before };
+        assert_eq!(metadata(&registry, "acme"), expected, "what else the entry says stays");
+        assert_eq!(metadata(&registry, "emca").runtime, RuntimeKind::Placeholder);
     }
 
     #[tokio::test]

@@ -107,3 +107,40 @@ fn the_readmes_example_works_from_end_to_end() {
     }
     assert_eq!(server.items(&["events", "list"]).len(), 2);
 }
+
+#[test]
+fn an_entry_whose_connector_is_code_is_a_placeholder_until_one_is_registered() {
+    let entry = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\n\
+                 [[providers]]\nid = \"acme\"\nname = \"Acme\"\nconnector = \"code\"\n";
+    let server = Server::start(entry);
+    let is_acme = |item: &&serde_json::Value| item["id"] == "acme";
+    let listed = server.items(&["providers", "list", "acme"]);
+    assert_eq!(listed.iter().find(is_acme).unwrap()["runtime"], "placeholder");
+    let listed = server.get("/api/v1/providers").json();
+    assert_eq!(listed["items"].as_array().unwrap().iter().find(is_acme).unwrap()["runtime"], "placeholder");
+    let shown = server.get("/api/v1/providers/acme").json();
+    assert_eq!((&shown["runtime"], &shown["connector"]), (&"placeholder".into(), &"code".into()));
+    assert!(server.cli(&["providers", "show", "acme", "--json"]).contains("\"placeholder\""));
+    for args in [&["providers", "show", "acme"][..], &["providers", "list", "acme"]] {
+        assert!(server.cli(args).contains("placeholder"), "{args:?}");
+    }
+    let tested = server.run(&["providers", "test", "acme"]);
+    let told = String::from_utf8(tested.stdout).unwrap();
+    assert!(tested.status.code() == Some(1) && told.contains("nothing to run"), "{told}");
+
+    std::fs::write(server.folder.path().join("body.json"), "{}").unwrap();
+    let verified = server.run(&["verify", "acme", "--body", "body.json"]);
+    let told = String::from_utf8(verified.stderr).unwrap();
+    assert!(!verified.status.success() && told.contains("acme is a placeholder"), "{told}");
+
+    let config = format!("{entry}\n[[triggers]]\nid = \"acme\"\nprovider = \"acme\"\n");
+    let server = Server::prepare(&config);
+    for command in ["check", "serve"] {
+        let refused = server.run(&[command]);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        for part in ["hookkeeper.toml:12:12", "provider `acme` is a placeholder", "cli::main_with"] {
+            assert!(told.contains(part), "{command}: {part}: {told}");
+        }
+    }
+}

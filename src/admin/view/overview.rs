@@ -38,7 +38,7 @@ impl View {
     /// Returns one provider's catalogue entry.
     pub(super) fn provider(&self, id: &str) -> Result<Value, Problem> {
         let entry = self.catalog.get(id).ok_or_else(|| Problem::not_found("provider", shown(id)))?;
-        serde_json::to_value(&**entry).map_err(|error| Problem::internal(&error))
+        crate::catalog::whole(entry).map_err(|error| Problem::internal(&error))
     }
 
     /// Lists the triggers with their state.

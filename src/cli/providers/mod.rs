@@ -14,7 +14,7 @@ use super::render::{self, BOLD, Cell, DIM, Table, YELLOW, note};
 use super::source::local_client;
 use super::{ConfigFile, Usage, settings};
 use crate::admin::Query;
-use crate::catalog::{Confidence, Family, ProviderCatalog, ProviderEntry, ProviderMetadata};
+use crate::catalog::{Confidence, Family, ProviderCatalog, ProviderEntry, ProviderMetadata, RuntimeKind};
 use crate::config::{Config, Scope, nearest};
 use crate::connector::SchemeFacts;
 
@@ -107,7 +107,7 @@ impl List {
             note("no provider is like that; one of your own is a [[providers]] table, see the README");
             return Ok(());
         }
-        let mut table = Table::new(["ID", "NAME", "SCHEME", "COVERS BODY", "FACTS", "SECRETS"]);
+        let mut table = Table::new(["ID", "NAME", "SCHEME", "COVERS BODY", "FACTS", "RUNTIME", "SECRETS"]);
         listed.into_iter().for_each(|entry| table.row(row(entry)));
         table.print()
     }
@@ -124,7 +124,10 @@ async fn running(config: &Config) -> Vec<Value> {
 }
 
 fn row(entry: &Arc<ProviderEntry>) -> Vec<Cell> {
+    let runtime = entry.runtime();
     let covers = match SchemeFacts::of_any(entry).ok().and_then(|facts| facts.covers_body) {
+        // What proves its deliveries is its connector's own affair.
+        _ if runtime != RuntimeKind::Builtin => Cell::styled(DIM, "in code"),
         Some(true) => Cell::from("yes"),
         Some(false) => Cell::styled(YELLOW, "no"),
         None => Cell::styled(YELLOW, "no proof"),
@@ -140,6 +143,10 @@ fn row(entry: &Arc<ProviderEntry>) -> Vec<Cell> {
             Cell::styled(YELLOW, facts)
         } else {
             Cell::styled(DIM, facts)
+        },
+        match runtime {
+            RuntimeKind::Placeholder => Cell::styled(YELLOW, runtime.as_str()),
+            _ => Cell::styled(DIM, runtime.as_str()),
         },
         secrets.join(", ").into(),
     ]

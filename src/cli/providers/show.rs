@@ -9,7 +9,10 @@ use clap::Args;
 
 use super::client;
 use super::page::Page;
-use crate::catalog::{Handshake, NetworkKeys, ProviderEntry, SecretSpec, Signature, TriggerKind, words};
+use crate::catalog::{
+    Handshake, NetworkKeys, PLACEHOLDER, ProviderEntry, RuntimeKind, SecretSpec, Signature, TriggerKind,
+    whole, words,
+};
 use crate::cli::render::{self, out};
 use crate::cli::{ConfigFile, settings};
 use crate::config::{Config, Scope, format_duration};
@@ -36,7 +39,7 @@ impl Show {
         let settings = settings::load(&self.config, Scope::Text)?;
         let entry = super::entry(&settings.catalog, &self.provider)?;
         if self.json {
-            return render::json(&serde_json::to_value(&**entry)?);
+            return render::json(&whole(entry)?);
         }
         Ok(write!(out(), "{}", told(entry, &settings.config))?)
     }
@@ -47,6 +50,13 @@ fn told(entry: &Arc<ProviderEntry>, config: &Config) -> String {
     let mut page = Page::titled(&format!("{} ({})", entry.name, entry.id));
     page.line("proof", entry.family.in_words());
     page.line("facts", entry.confidence.in_words());
+    match entry.runtime() {
+        RuntimeKind::Builtin => {}
+        RuntimeKind::Registered => {
+            page.line("runtime", "registered: a connector in code of this program serves it")
+        }
+        RuntimeKind::Placeholder => page.line("runtime", &format!("placeholder: {PLACEHOLDER}")),
+    }
     if let Some(main) = &entry.variant_of {
         page.line("variant", &format!("another scheme of the provider of `{main}`"));
     }
@@ -139,7 +149,7 @@ fn example(entry: &ProviderEntry) -> String {
         );
     }
     text.push_str(&format!("[[triggers]]\nid = \"{id}\"\nprovider = \"{id}\"\n"));
-    if entry.signature.is_none() {
+    if entry.signature.is_none() && entry.runtime() == RuntimeKind::Builtin {
         text.push_str(&format!("path = \"/hooks/{id}-<random text that nobody guesses>\"\n"));
     }
     let secret = |spec: &SecretSpec| format!("{} = \"env:{}\"", spec.name, variable(spec));
@@ -166,6 +176,9 @@ fn proof(page: &mut Page, entry: &Arc<ProviderEntry>) {
     let Some(signature) = &entry.signature else {
         if is_scheduled(entry) {
             return page.line("none", "no request starts these events: there is nothing to forge");
+        }
+        if entry.runtime() != RuntimeKind::Builtin {
+            return page.line("in code", "what proves a delivery is its connector's own affair");
         }
         page.line(
             "none",
@@ -418,10 +431,17 @@ mod tests {
     use crate::catalog::ProviderCatalog;
     use crate::cli::knowledge::BuiltIn;
     use crate::config::Source;
+    use crate::connector::ConnectorRegistry;
 
     fn config(text: &str) -> Config {
         let source = Source { name: "x".into(), text: text.into(), base: Default::default() };
-        crate::config::load(&source, &BuiltIn(ProviderCatalog::built_in()), Scope::Text).unwrap().0
+        crate::config::load(
+            &source,
+            &BuiltIn(ConnectorRegistry::new(ProviderCatalog::built_in())),
+            Scope::Text,
+        )
+        .unwrap()
+        .0
     }
 
     /// Tells an entry without colours; every part must be there.

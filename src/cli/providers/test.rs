@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use crate::catalog::{ProviderCatalog, ProviderEntry};
+use crate::catalog::{ProviderCatalog, ProviderEntry, ProviderMetadata};
 use crate::cli::render::{self, DIM, GREEN, RED, note, paint};
 use crate::cli::{ConfigFile, Told, Usage, settings};
 use crate::config::Scope;
-use crate::testkit::{self, Check, Outcome, Report, Vector};
+use crate::connector::ConnectorRegistry;
+use crate::testkit::{self, Check, Outcome, Report, Subject, Vector};
 
 /// Largest entry or file of vectors, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -28,7 +29,8 @@ Examples:
 
 Checked are: the entry compiles; its samples sign, verify and have their kinds; a changed byte or a foreign
 secret does not verify; the tolerance is exact to the second; every secret of a rotation list verifies; each
-vector becomes what it expects. For an id, tests/vectors/ID/vectors.toml is taken if it is there.")]
+vector becomes what it expects. Of a provider that code serves, its connector is checked; a placeholder fails: there
+is nothing to run. For an id, tests/vectors/ID/vectors.toml is taken if it is there.")]
 pub(in crate::cli) struct Test {
     /// A provider's id, or a TOML file with one entry
     #[arg(value_name = "ID|FILE")]
@@ -45,9 +47,9 @@ pub(in crate::cli) struct Test {
 
 impl Test {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (entry, beside) = self.entry()?;
+        let (registry, entry, beside) = self.entry()?;
         let vectors = self.vectors(&beside)?;
-        let report = testkit::run(&entry, &vectors);
+        let report = report(&registry, &entry, &vectors);
         if self.json {
             let mut told = serde_json::to_value(&report)?;
             told["passed"] = json!(report.passed());
@@ -58,12 +60,12 @@ impl Test {
         if report.passed() { Ok(()) } else { Err(Told(1).into()) }
     }
 
-    /// Finds the entry, and where its vectors may be.
-    fn entry(&self) -> anyhow::Result<(Arc<ProviderEntry>, PathBuf)> {
+    /// Finds the entry, the registry of its connector, and where its vectors may be.
+    fn entry(&self) -> anyhow::Result<(ConnectorRegistry, Arc<ProviderEntry>, PathBuf)> {
         if !self.what.contains('/') && !self.what.ends_with(".toml") {
-            let catalog = settings::load(&self.config, Scope::Text)?.catalog;
-            let entry = super::entry(&catalog, &self.what)?;
-            return Ok((entry.clone(), Path::new("tests/vectors").join(&self.what).join(VECTORS_FILE)));
+            let registry = settings::load(&self.config, Scope::Text)?.registry;
+            let entry = super::entry(registry.catalog(), &self.what)?.clone();
+            return Ok((registry, entry, Path::new("tests/vectors").join(&self.what).join(VECTORS_FILE)));
         }
         let path = Path::new(&self.what);
         let text = read(path)?;
@@ -75,8 +77,9 @@ impl Test {
             .with_context(|| format!("{} has no `id`", path.display()))?;
         let catalog =
             ProviderCatalog::with_user_entries(&[text]).with_context(|| format!("in {}", path.display()))?;
-        let entry = super::entry(&catalog, &id)?.clone();
-        Ok((entry, path.with_file_name(VECTORS_FILE)))
+        let registry = settings::registry(catalog);
+        let entry = super::entry(registry.catalog(), &id)?.clone();
+        Ok((registry, entry, path.with_file_name(VECTORS_FILE)))
     }
 
     fn vectors(&self, beside: &Path) -> anyhow::Result<Vec<Vector>> {
@@ -87,6 +90,16 @@ impl Test {
         };
         Vector::parse(&read(path)?).with_context(|| format!("in {}", path.display()))
     }
+}
+
+/// Runs the suite on what serves the provider: its connector in code, or its entry.
+fn report(registry: &ConnectorRegistry, entry: &Arc<ProviderEntry>, vectors: &[Vector]) -> Report {
+    if !entry.is_coded {
+        return testkit::run(entry, vectors);
+    }
+    let metadata = ProviderMetadata::of(entry);
+    let build = || registry.build(&entry.id).expect("a registered connector is built");
+    testkit::run_connector(&Subject { build: &build, metadata: &metadata, vectors })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -120,4 +133,28 @@ fn tell(report: &Report) -> anyhow::Result<()> {
         count => note(format_args!("{}: {RED}{count} failed{RED:#}", report.provider)),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::CatalogConnector;
+
+    #[test]
+    fn of_a_placeholder_there_is_nothing_to_run_and_then_its_connector_is_checked() {
+        let interpreted = ProviderCatalog::built_in().get("standard-webhooks").unwrap().clone();
+        let text = "id = \"standard-webhooks\"\nconnector = \"code\"\nlike = \"standard-webhooks\"\nevent = { schema = \"Other\" }";
+        let mut registry = ConnectorRegistry::new(ProviderCatalog::with_user_entries(&[text]).unwrap());
+        let vectors =
+            Vector::parse(include_str!("../../../tests/vectors/standard-webhooks/vectors.toml")).unwrap();
+        let run = |registry: &ConnectorRegistry| {
+            report(registry, registry.catalog().get("standard-webhooks").unwrap(), &vectors)
+        };
+        let waiting = run(&registry);
+        assert!(!waiting.passed() && waiting.to_string().contains("nothing to run"), "{waiting}");
+        registry.register(move || Box::new(CatalogConnector::new(interpreted.clone())));
+        let checked = run(&registry);
+        assert!(checked.passed(), "{checked}");
+        assert!(checked.checks.iter().any(|check| check.name == "the catalogue says the same"), "{checked}");
+    }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::admin::parse_time;
-use crate::catalog::{ProviderCatalog, ProviderEntry, SIGNING_SECRET};
+use crate::catalog::{PLACEHOLDER, ProviderCatalog, ProviderEntry, SIGNING_SECRET};
 use crate::config::{nearest, parse_duration};
 use crate::connector::{
     BuildError, FetchedKey, Judging, NormalizeResult, Normalized, RawInbound, Rejection, TriggerSettings,
@@ -128,6 +128,9 @@ impl Captured {
             let near = catalog.nearest(&self.provider).map(|near| format!("; did you mean {near}?"));
             format!("there is no such provider{}", near.unwrap_or_default())
         })?;
+        if entry.is_placeholder() {
+            return Err(format!("{} is a placeholder: {PLACEHOLDER}", self.provider));
+        }
         let at = self.at.unwrap_or(now);
         let keys: Vec<FetchedKey> =
             self.keys.iter().flat_map(|(name, value)| FetchedKey::read(name, value)).collect();
