@@ -245,6 +245,48 @@ fn providers_are_found_and_tested() {
 }
 
 #[test]
+fn what_an_entry_leaves_open_is_given_to_its_test() {
+    let server = Server::prepare("");
+    let entry = "id = \"acme\"\n[signature]\nsig = \"header:${header}\"\nencoding = \"${encoding}\"\n\
+                 [[settings]]\nname = \"header\"\nabout = \"\"\n\
+                 [[settings]]\nname = \"encoding\"\nabout = \"\"\n\
+                 [event]\nkind = [\"{json:/t}\"]\n[[samples]]\nkind = \"a\"\nbody = '{\"t\":\"a\"}'\n";
+    std::fs::write(server.folder.path().join("acme.toml"), entry).unwrap();
+    let test = |settings: &[&'static str]| {
+        let settings = settings.iter().flat_map(|setting| ["--setting", setting]);
+        [&["providers", "test", "acme.toml"][..], &settings.collect::<Vec<_>>()].concat()
+    };
+    fails(&server, &test(&[]), 1, "what must be set: header, encoding; give it with --setting");
+    fails(&server, &test(&["header=X-A"]), 1, "what must be set: encoding; give it");
+    let both = ["header=X-A", "encoding=base64"];
+    server.cli(&test(&both));
+    fails(&server, &test(&["heade=X-A"]), 2, "has no setting `heade`; did you mean `header`?");
+    fails(&server, &test(&["header"]), 2, "write KEY=VALUE");
+    fails(&server, &test(&["header=a", "header=b"]), 2, "`header` is given twice");
+    assert!(server.cli(&["providers", "test", "--help"]).contains("--setting <KEY=VALUE>"));
+
+    // Of vectors, one that says nothing takes what is given, and one that says something keeps it.
+    let sign = |what: &str, rest: &str| {
+        format!(
+            "[[vectors]]\nwhat = \"{what}\"\nsource = \"ours\"\nsecrets = [\"hunter2\"]\nbody = ''\nat = 1\n{rest}\n"
+        )
+    };
+    let good = "expect = { state = \"verified\" }";
+    let proof = "qe5dMxF5rtXR+6bNWayxRhplQQ+py3CXgdHZsqMv1cE=";
+    let vectors = [
+        sign("given", &format!("headers = [[\"X-A\", \"{proof}\"]]\n{good}")),
+        sign(
+            "own",
+            &format!("headers = [[\"X-B\", \"{proof}\"]]\nsettings = {{ header = \"X-B\" }}\n{good}"),
+        ),
+        sign("bad", "headers = []\nexpect = { state = \"rejected\", reason = \"missing_header\" }"),
+    ];
+    std::fs::write(server.folder.path().join("vectors.toml"), vectors.concat()).unwrap();
+    let told = server.cli(&test(&both));
+    assert!(told.contains("ok      vector: given") && told.contains("ok      vector: own"), "{told}");
+}
+
+#[test]
 fn replays_and_dead_letters_go_round() {
     let receiver = Receiver::answering(|_, earlier| if earlier == 0 { status(500, "") } else { ok() });
     let text = config(&receiver.url("/fn"))

@@ -1,5 +1,6 @@
 //! `providers test`: the conformance suite on one entry, for whoever writes one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use serde_json::json;
 use crate::catalog::{ProviderCatalog, ProviderEntry, ProviderMetadata};
 use crate::cli::render::{self, DIM, GREEN, RED, note, paint};
 use crate::cli::{ConfigFile, Told, Usage, settings};
-use crate::config::Scope;
+use crate::config::{Scope, nearest};
 use crate::connector::ConnectorRegistry;
 use crate::testkit::{self, Check, Outcome, Report, Subject, Vector};
 
@@ -26,6 +27,7 @@ Examples:
   hookkeeper providers test github                       a built-in entry, or one of your [[providers]]
   hookkeeper providers test acme.toml                    a file with one entry, and vectors.toml beside it
   hookkeeper providers test acme --vectors captured.toml
+  hookkeeper providers test hmac --setting header=X-Sig --setting encoding=base64
 
 Checked are: the entry compiles; its samples sign, verify and have their kinds; a changed byte or a foreign
 secret does not verify; the tolerance is exact to the second; every secret of a rotation list verifies; each
@@ -38,6 +40,9 @@ pub(in crate::cli) struct Test {
     /// Captured requests and what must become of them, as [[vectors]] tables
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
+    /// Set what the entry leaves to the trigger; may be repeated. A vector's own settings go first
+    #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    settings: Vec<(String, String)>,
     /// Print {"provider", "passed", "checks": [{"name", "state", "detail"}]}
     #[arg(long)]
     json: bool,
@@ -48,8 +53,18 @@ pub(in crate::cli) struct Test {
 impl Test {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (registry, entry, beside) = self.entry()?;
-        let vectors = self.vectors(&beside)?;
+        let mut vectors = self.vectors(&beside)?;
+        let given = given(&entry, &self.settings)?;
+        let entry = with_settings(&entry, &mut vectors, &given);
         let report = report(&registry, &entry, &vectors);
+        let open: Vec<_> = entry.settings.iter().filter(|setting| setting.default.is_none()).collect();
+        if !report.passed() && !entry.is_coded && !open.is_empty() {
+            let names: Vec<_> = open.iter().map(|setting| setting.name.as_str()).collect();
+            note(format_args!(
+                "a header's name stood for what must be set: {}; give it with --setting KEY=VALUE",
+                names.join(", ")
+            ));
+        }
         if self.json {
             let mut told = serde_json::to_value(&report)?;
             told["passed"] = json!(report.passed());
@@ -90,6 +105,50 @@ impl Test {
         };
         Vector::parse(&read(path)?).with_context(|| format!("in {}", path.display()))
     }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE, such as header=X-Signature"),
+    }
+}
+
+/// Returns the settings by name; each must be the entry's, unless a connector in code decides.
+fn given(entry: &ProviderEntry, settings: &[(String, String)]) -> Result<BTreeMap<String, String>, Usage> {
+    let known: Vec<&str> = entry.settings.iter().map(|setting| setting.name.as_str()).collect();
+    let mut given = BTreeMap::new();
+    for (key, value) in settings {
+        if !entry.is_coded && !known.contains(&key.as_str()) {
+            let near = nearest(key, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+            let all = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let near = near.unwrap_or_default();
+            return Err(Usage(format!("`{}` has no setting `{key}`{near} (its settings: {all})", entry.id)));
+        }
+        if given.insert(key.clone(), value.clone()).is_some() {
+            return Err(Usage(format!("the setting `{key}` is given twice")));
+        }
+    }
+    Ok(given)
+}
+
+/// Has an entry and its vectors take settings where they say nothing themselves.
+fn with_settings(
+    entry: &Arc<ProviderEntry>,
+    vectors: &mut [Vector],
+    given: &BTreeMap<String, String>,
+) -> Arc<ProviderEntry> {
+    for vector in vectors {
+        let settings = given.iter().map(|(key, value)| (key.clone(), value.clone()));
+        vector.settings = settings.chain(std::mem::take(&mut vector.settings)).collect();
+    }
+    let mut entry = ProviderEntry::clone(entry);
+    for setting in &mut entry.settings {
+        if let Some(value) = given.get(&setting.name) {
+            setting.default = Some(value.clone());
+        }
+    }
+    Arc::new(entry)
 }
 
 /// Runs the suite on what serves the provider: its connector in code, or its entry.
