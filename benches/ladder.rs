@@ -8,9 +8,9 @@
 //! cargo bench --bench ladder -- --flood          one provider beside another's flood: see `flood`
 //! ```
 //!
-//! Rungs: `verify` reads and verifies, stores nothing; `plain` is hookkeeper on a plain file with one
-//! `fdatasync` per commit, `plain+fn` with a function behind it; `sled` is hookkeeper; `functions` is hookkeeper with
-//! a function behind it.
+//! Rungs: `verify` reads and verifies, stores nothing; `plain` is hookkeeper on a plain file that takes events as
+//! they are, with one `fdatasync` per commit; `frames` is the same with compressed frames; `sled` is hookkeeper.
+//! `plain+fn`, `frames+fn` and `functions` are these with a function behind them.
 //! Rounds are interleaved and medians printed, for machines are noisy: trust ratios within one run.
 //! Load generator, server and receiver share the machine.
 #![allow(
@@ -38,7 +38,10 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-const RUNGS: [&str; 5] = ["verify", "plain", "sled", "plain+fn", "functions"];
+const RUNGS: [&str; 7] = ["verify", "plain", "frames", "sled", "plain+fn", "frames+fn", "functions"];
+/// The rungs that others are compared with.
+const PLAIN: usize = 1;
+const PLAIN_WITH_FUNCTION: usize = 4;
 pub const SECRET: &str = "It's a Secret to Everybody";
 
 #[derive(Clone, Debug, Default)]
@@ -132,7 +135,7 @@ fn measure(rung: &str, seconds: u64, connections: u64, function: &str, received:
         rss_mb: server.resident_mb(),
         ..Measured::default()
     };
-    if matches!(rung, "plain+fn" | "functions") {
+    if has_function(rung) {
         wait_until_delivered(received, before + accepted);
         measured.drained_per_s =
             (received.load(Ordering::Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
@@ -140,6 +143,10 @@ fn measure(rung: &str, seconds: u64, connections: u64, function: &str, received:
     drop(server);
     measured.bytes_per_event = used_bytes(dir.path()) as f64 / accepted.max(1) as f64;
     measured
+}
+
+fn has_function(rung: &str) -> bool {
+    rung.ends_with("+fn") || rung == "functions"
 }
 
 fn wait_until_delivered(received: &AtomicU64, count: u64) {
@@ -234,13 +241,14 @@ fn report(all: &[Vec<Measured>]) {
         "drained/s"
     );
     for (at, rung) in RUNGS.iter().enumerate() {
+        let plain = if has_function(rung) { PLAIN_WITH_FUNCTION } else { PLAIN };
         println!(
             "{rung:<10} {:>9.0} {:>8.2} {:>8.2} {:>9.2} {:>9.2} {:>8.0} {:>8.0} {:>11.0} {:>11.0}",
             acked(at),
             median(at, |m| m.p50_ms),
             median(at, |m| m.p99_ms),
             acked(at) / acked(0),
-            acked(at) / acked(1),
+            acked(at) / acked(plain),
             median(at, |m| m.bytes_per_event),
             median(at, |m| m.rss_mb),
             median(at, |m| m.delivered_per_s),

@@ -1,5 +1,6 @@
 //! The log that hookkeeper is compared with: frames appended to one file, one `fdatasync` per append.
-//! It recovers nothing and trims nothing; it shows what the device and the rest of the server allow.
+//! It recovers nothing and trims nothing; it shows what the device and the rest of the server allow. Uncompressed, it
+//! writes as many bytes as the frames hold: what a server that appends what it receives asks of the device.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,8 +10,12 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use hookkeeper::event_log::{Appended, Epoch, Error, EventLog, Partition, Seq};
 
+/// Where a frame's header says how long its records are before compression, little-endian.
+const RAW_LENGTH: std::ops::Range<usize> = 12..16;
+
 pub(crate) struct PlainLog {
     file: File,
+    compressed: bool,
     inner: Mutex<Inner>,
 }
 
@@ -22,9 +27,15 @@ struct Inner {
 }
 
 impl PlainLog {
-    pub(crate) fn create(path: &Path) -> Self {
+    pub(crate) fn create(path: &Path, compressed: bool) -> Self {
         let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
-        Self { file, inner: Mutex::default() }
+        Self { file, compressed, inner: Mutex::default() }
+    }
+
+    /// Bytes that the frame takes in the file.
+    fn room(&self, frame: &[u8]) -> usize {
+        let raw = u32::from_le_bytes(frame[RAW_LENGTH].try_into().unwrap()) as usize;
+        if self.compressed { frame.len() } else { frame.len().max(raw) }
     }
 }
 
@@ -35,13 +46,18 @@ impl EventLog for PlainLog {
 
     fn append(&self, _: Partition, _: Epoch, expected: Seq, frames: &[Bytes]) -> Result<Appended, Error> {
         let mut inner = self.inner.lock().unwrap();
-        let buffer = frames.concat();
+        let mut buffer = Vec::with_capacity(frames.iter().map(|frame| self.room(frame)).sum());
+        for frame in frames {
+            let end = buffer.len() + self.room(frame);
+            buffer.extend_from_slice(frame);
+            buffer.resize(end, 0);
+        }
         self.file.write_all_at(&buffer, inner.end).unwrap();
         self.file.sync_data().unwrap();
         for frame in frames {
             let at = inner.end;
             inner.frames.push((at, frame.len()));
-            inner.end += frame.len() as u64;
+            inner.end += self.room(frame) as u64;
         }
         Ok(Appended::At(expected))
     }

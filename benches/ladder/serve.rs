@@ -27,10 +27,13 @@ const WORKERS: usize = 2;
 /// Serves one rung and prints its address.
 pub(crate) fn serve(rung: &str, dir: &str, function: &str) {
     let dir = Path::new(dir);
+    let plain = |compressed| Arc::new(PlainLog::create(&dir.join("plain"), compressed)) as Arc<dyn EventLog>;
     match rung {
         "verify" => verify_only(),
-        "plain" => hookkeeper(dir, None, Some(Arc::new(PlainLog::create(&dir.join("plain"))))),
-        "plain+fn" => hookkeeper(dir, Some(function), Some(Arc::new(PlainLog::create(&dir.join("plain"))))),
+        "plain" => hookkeeper(dir, None, Some(plain(false))),
+        "plain+fn" => hookkeeper(dir, Some(function), Some(plain(false))),
+        "frames" => hookkeeper(dir, None, Some(plain(true))),
+        "frames+fn" => hookkeeper(dir, Some(function), Some(plain(true))),
         "sled" => hookkeeper(dir, None, None),
         "functions" => hookkeeper(dir, Some(function), None),
         other => panic!("no rung {other}"),
