@@ -29,11 +29,24 @@ const REBUILD_WAIT: Duration = Duration::from_secs(15);
 /// less, acknowledgements become fewer than they need be.
 const NICE: i32 = 12;
 
+/// How much less those count that work for one provider only: enough for others' deliveries to go past, and
+/// little enough to get on beside them.
+const NICE_AT_THE_DOOR: i32 = 5;
+
 /// Lowers the priority of the calling thread, on Linux of this thread alone: an acknowledgement has a
 /// deadline, a delivery can wait in the log. A thread that is not allowed to goes on as it was.
 pub fn give_way_to_ingest() {
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::debug!(%error, "a thread behind the log runs at normal priority");
+    give_way(NICE);
+}
+
+/// Lowers the priority of a thread that works for one provider's ingest, which may take all that it gets.
+pub fn give_way_to_the_door() {
+    give_way(NICE_AT_THE_DOOR);
+}
+
+fn give_way(nice: i32) {
+    if let Err(error) = rustix::process::nice(nice) {
+        tracing::debug!(%error, "a thread that should give way runs at normal priority");
     }
 }
 

@@ -14,12 +14,13 @@ use hookkeeper::config::{
     TriggerKind,
 };
 use hookkeeper::connector::{
-    ConnectorRegistry, Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier,
+    Connector, ConnectorRegistry, Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier,
 };
 use hookkeeper::event_log::EventLog;
 use hookkeeper::secrets::Secret;
 
 use crate::SECRET;
+use crate::flood::Slow;
 use crate::plain_log::PlainLog;
 
 const WORKERS: usize = 2;
@@ -28,19 +29,30 @@ const WORKERS: usize = 2;
 pub(crate) fn serve(rung: &str, dir: &str, function: &str) {
     let dir = Path::new(dir);
     let plain = |compressed| Arc::new(PlainLog::create(&dir.join("plain"), compressed)) as Arc<dyn EventLog>;
+    let mut registry = ConnectorRegistry::new(ProviderCatalog::built_in());
     match rung {
         "verify" => verify_only(),
-        "plain" => hookkeeper(dir, None, Some(plain(false))),
-        "plain+fn" => hookkeeper(dir, Some(function), Some(plain(false))),
-        "frames" => hookkeeper(dir, None, Some(plain(true))),
-        "frames+fn" => hookkeeper(dir, Some(function), Some(plain(true))),
-        "sled" => hookkeeper(dir, None, None),
-        "functions" => hookkeeper(dir, Some(function), None),
+        "plain" => hookkeeper(dir, registry, None, Some(plain(false))),
+        "plain+fn" => hookkeeper(dir, registry, Some(function), Some(plain(false))),
+        "frames" => hookkeeper(dir, registry, None, Some(plain(true))),
+        "frames+fn" => hookkeeper(dir, registry, Some(function), Some(plain(true))),
+        "sled" => hookkeeper(dir, registry, None, None),
+        "slow" => {
+            let slow = || Box::new(Slow { id: "linear".parse().unwrap() }) as Box<dyn Connector>;
+            registry.register(slow);
+            hookkeeper(dir, registry, None, None);
+        }
+        "functions" => hookkeeper(dir, registry, Some(function), None),
         other => panic!("no rung {other}"),
     }
 }
 
-fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog>>) {
+fn hookkeeper(
+    dir: &Path,
+    registry: ConnectorRegistry,
+    function: Option<&str>,
+    store: Option<Arc<dyn EventLog>>,
+) {
     let loopback = "127.0.0.1:0".parse().unwrap();
     let server = Server { listen: loopback, admin: loopback, workers: WORKERS, ..Server::default() };
     let config = Config {
@@ -70,7 +82,7 @@ fn hookkeeper(dir: &Path, function: Option<&str>, store: Option<Arc<dyn EventLog
     };
     run(ServeOptions {
         config,
-        registry: ConnectorRegistry::new(ProviderCatalog::built_in()),
+        registry,
         clock: Clock::system(),
         store,
         started: Box::new(|started| println!("{} {}", started.listen, started.admin)),

@@ -1,6 +1,7 @@
 //! Connectors in code, served by a whole server in this process whose clock is moved: their lifecycle, what
 //! their failures cost, and that they disturb no other provider.
 
+mod judging;
 mod polls;
 
 use std::collections::BTreeMap;

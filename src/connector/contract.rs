@@ -126,8 +126,9 @@ pub trait Connector: Send + Sync {
         Vec::new()
     }
 
-    /// Says what a request is: verifies it over its raw bytes and normalizes it. Runs on the worker
-    /// that holds the request, so it must not wait; what it needs of the world is in `ctx`.
+    /// Says what a request is: verifies it over its raw bytes and normalizes it. It must not wait; what it needs
+    /// of the world is in `ctx`. Few run at once for each provider, on threads of their own: one that takes long
+    /// holds up its own provider's deliveries, which are answered 503 when their time is over, and no other's.
     ///
     /// # Errors
     ///

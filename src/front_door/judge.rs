@@ -2,6 +2,7 @@
 //! panicking connector contained.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::connector::{
 };
 use crate::event::{RejectReason, TriggerId};
 use crate::event_log::INLINE_BODY_BYTES_MAX;
-use crate::provider::{Document, PublishedKeys, Unavailable};
+use crate::provider::{Document, PublishedKeys, Turns, Unavailable};
 
 /// Part of the time left that may be spent on what must be fetched; the rest is for the log.
 const FETCH_SHARE: f64 = 0.6;
@@ -28,6 +29,8 @@ pub(super) enum NoVerdict {
     Failed(ConnectorError),
     /// The provider's public keys are not to be had now.
     NoKeys(Unavailable),
+    /// The connector did not come to it, or to an end, by the deadline.
+    Busy,
 }
 
 /// What a request turned out to be.
@@ -67,6 +70,8 @@ pub(super) struct Judged<'a> {
     pub(super) raw: &'a RawInbound,
     /// Whether a handshake may bring a secret.
     pub(super) armed: bool,
+    /// The provider's turns at judging, where its connector is code of which nobody knows how long it takes.
+    pub(super) turns: Option<&'a Turns>,
 }
 
 impl Judged<'_> {
@@ -76,20 +81,21 @@ impl Judged<'_> {
         keys: &PublishedKeys,
         deadline: Instant,
     ) -> Result<Judgement, NoVerdict> {
-        // Nothing is refused yet: whatever a connector tells here, it is asked again with the keys.
-        let wanted = caught(|| self.connector.wanted_keys(self.raw, self.ctx(&[], &|_| ())))?;
-        if wanted.is_empty() {
-            return self.normalize(Vec::new()).await;
-        }
-        let deadline = fetch_deadline(deadline);
+        let wanted = match self.ask(deadline, |it| it.begin()).await? {
+            ControlFlow::Break(judgement) => return Ok(judgement),
+            ControlFlow::Continue(wanted) => wanted,
+        };
+        let fetch_until = fetch_deadline(deadline);
         let mut documents = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            let document = keys.get(&wanted, deadline).await.map_err(NoVerdict::NoKeys)?;
+            let document = keys.get(&wanted, fetch_until).await.map_err(NoVerdict::NoKeys)?;
             documents.push((wanted, document));
         }
-        let judgement = self.normalize(picked(&documents)).await?;
-        if judgement.is_bad_signature() && renewed(keys, &mut documents, deadline).await {
-            return self.normalize(picked(&documents)).await;
+        let picked = picked(&documents);
+        let judgement = self.ask(deadline, move |it| it.normalize(&picked)).await?;
+        if judgement.is_bad_signature() && renewed(keys, &mut documents, fetch_until).await {
+            let picked = self::picked(&documents);
+            return self.ask(deadline, move |it| it.normalize(&picked)).await;
         }
         Ok(judgement)
     }
@@ -98,22 +104,39 @@ impl Judged<'_> {
         InboundCtx { trigger_id: self.trigger_id, now: self.raw.received_at, armed: self.armed, keys, audit }
     }
 
-    /// Asks the connector: here, which is quickest, or for a large body on a thread of its own, for hashing
-    /// and reading it would hold up whatever else this worker has.
-    async fn normalize(&self, keys: Vec<FetchedKey>) -> Result<Judgement, NoVerdict> {
-        if self.raw.body.len() <= INLINE_BODY_BYTES_MAX {
-            return self.normalize_here(&keys);
+    /// Asks the connector: here, which is quickest, or on another thread, for what takes long would hold up whatever
+    /// else this worker has. That is hashing and reading a large body, and code that is not ours.
+    async fn ask<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        question: impl FnOnce(&Judged<'_>) -> Result<T, NoVerdict> + Send + 'static,
+    ) -> Result<T, NoVerdict> {
+        if self.turns.is_none() && self.raw.body.len() <= INLINE_BODY_BYTES_MAX {
+            return question(self);
         }
         let (connector, trigger_id) = (self.connector.clone(), self.trigger_id.clone());
         let (raw, armed) = (self.raw.clone(), self.armed);
-        let elsewhere = web::block(move || {
-            let judged = Judged { connector: &connector, trigger_id: &trigger_id, raw: &raw, armed };
-            judged.normalize_here(&keys)
-        });
-        elsewhere.await.unwrap_or(Err(NoVerdict::Panicked))
+        let question = move || {
+            let (connector, trigger_id, raw) = (&connector, &trigger_id, &raw);
+            question(&Judged { connector, trigger_id, raw, armed, turns: None })
+        };
+        match self.turns {
+            Some(turns) => turns.work(deadline, question).await.ok_or(NoVerdict::Busy)?,
+            None => web::block(question).await.unwrap_or(Err(NoVerdict::Panicked)),
+        }
     }
 
-    fn normalize_here(&self, keys: &[FetchedKey]) -> Result<Judgement, NoVerdict> {
+    /// Asks the connector without keys; goes on with those that it wants.
+    fn begin(&self) -> Result<ControlFlow<Judgement, Vec<KeyRequest>>, NoVerdict> {
+        // Nothing is refused yet: whatever a connector tells here, it is asked again with the keys.
+        let wanted = caught(|| self.connector.wanted_keys(self.raw, self.ctx(&[], &|_| ())))?;
+        if !wanted.is_empty() {
+            return Ok(ControlFlow::Continue(wanted));
+        }
+        self.normalize(&[]).map(ControlFlow::Break)
+    }
+
+    fn normalize(&self, keys: &[FetchedKey]) -> Result<Judgement, NoVerdict> {
         let told = Told::default();
         let judged = caught(|| self.connector.normalize_inbound(self.raw, self.ctx(keys, &told)))?;
         Ok(Judgement { result: judged.map_err(NoVerdict::Failed)?, told: told.0.into_inner() })

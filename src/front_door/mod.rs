@@ -1,8 +1,8 @@
 //! The front door: where a provider's request becomes a stored event, or hears why not.
 //!
 //! It finds the trigger by path, reads the body as raw bytes, has the trigger's published snapshot
-//! verify and normalize it on the worker that holds the request, and answers 2xx only after the log
-//! has the event on the device. It knows no provider and no function; what changes a provider's
+//! verify and normalize it on the worker that holds the request, or beside it where that may take long, and answers
+//! 2xx only after the log has the event on the device. It knows no provider and no function; what changes a provider's
 //! state is a message to its actor.
 
 mod address_limit;
@@ -143,7 +143,7 @@ impl Door {
         let now = delivery.raw.received_at;
         let (trigger_id, sent) = (&snapshot.trigger_id, (delivery.peer, now));
         let armed = snapshot.is_armed(now);
-        let judged = Judged { connector, trigger_id, raw: &delivery.raw, armed };
+        let judged = Judged { connector, trigger_id, raw: &delivery.raw, armed, turns: provider.turns() };
         let Judgement { result, told } = match judged.judge(provider.keys(), delivery.deadline).await {
             Ok(judgement) => judgement,
             Err(NoVerdict::Panicked) => {
@@ -159,6 +159,7 @@ impl Door {
                 provider.failed(trigger_id, sent, "connector_failed", &error.to_string());
                 return answer::internal();
             }
+            Err(NoVerdict::Busy) => return answer::unavailable("overloaded", RETRY_AFTER),
             Err(NoVerdict::NoKeys(unavailable)) => {
                 provider.unavailable(trigger_id, sent, "key_unavailable", &unavailable);
                 return answer::unavailable("key_unavailable", judge::wait(&unavailable));

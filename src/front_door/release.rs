@@ -63,7 +63,8 @@ async fn verified(
 ) -> Result<Vec<Normalized>, ReleaseError> {
     let not_active = || ReleaseError::NotActive(snapshot.trigger_id.clone());
     let engine = snapshot.engine.as_ref().ok_or_else(not_active)?;
-    let judged = Judged { connector: &engine.connector, trigger_id: &snapshot.trigger_id, raw, armed: false };
+    let (connector, trigger_id, turns) = (&engine.connector, &snapshot.trigger_id, provider.turns());
+    let judged = Judged { connector, trigger_id, raw, armed: false, turns };
     let deadline = Instant::now() + RELEASE_DEADLINE;
     match judged.judge(provider.keys(), deadline).await {
         Ok(Judgement { result, told }) => match result {
@@ -81,6 +82,7 @@ async fn verified(
             tracing::error!(trigger_id = %snapshot.trigger_id, "connector panicked on a released delivery");
             Err(ReleaseError::Panicked)
         }
+        Err(NoVerdict::Busy) => Err(IngestError::Overloaded.into()),
         Err(NoVerdict::Failed(error)) => Err(ReleaseError::Failed(error.to_string())),
     }
 }

@@ -21,6 +21,7 @@ use super::calls::Calls;
 use super::permits::Keeper;
 use super::published::Published;
 use super::timeline::Tell;
+use super::turns::Turns;
 use super::{Deps, LearnError, ProviderActor, PublishedKeys, TriggerSnapshot, Unavailable};
 
 /// Lines per second that one provider may write of what was not to be had.
@@ -60,6 +61,8 @@ pub struct ProviderHandle {
     unavailable_lines: TokenBucket,
     /// Lines of the audit for deliveries on which the connector failed.
     failed_lines: TokenBucket,
+    /// Nothing for the interpreter of catalogue data.
+    turns: Option<Turns>,
 }
 
 impl ProviderHandle {
@@ -74,17 +77,23 @@ impl ProviderHandle {
         let calls = Calls::new(deps.outbound.clone(), deps.clock.clone());
         let unavailable_lines = TokenBucket::new(UNAVAILABLE_LINES_PER_SECOND, UNAVAILABLE_LINES_BURST);
         let failed_lines = TokenBucket::new(FAILED_LINES_PER_SECOND, FAILED_LINES_BURST);
+        let turns = deps.entry.is_coded.then(Turns::new);
         let factory = {
             let (published, started_at) = (published.clone(), deps.clock.now());
             move |lifeline| ProviderActor::new(deps.clone(), published.clone(), started_at, lifeline)
         };
         let actor = Supervised::start(format!("provider {id}"), arbiter, factory);
-        Self { id, published, callbacks, actor, keys, calls, keeper, unavailable_lines, failed_lines }
+        Self { id, published, callbacks, actor, keys, calls, keeper, unavailable_lines, failed_lines, turns }
     }
 
     /// Returns the provider's id.
     pub fn id(&self) -> &ProviderId {
         &self.id
+    }
+
+    /// Returns the turns at judging deliveries, where the connector is code of which nobody knows how long it takes.
+    pub fn turns(&self) -> Option<&Turns> {
+        self.turns.as_ref()
     }
 
     /// Returns the snapshot of the provider's trigger number `index`, as [`Providers::route`] gave it.

@@ -23,6 +23,7 @@ mod settings;
 mod snapshot;
 mod ticker;
 mod timeline;
+mod turns;
 
 pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
 pub use callbacks::Callbacks;
@@ -33,6 +34,7 @@ pub use remote::Unavailable;
 pub use settings::{LastGood, TriggerSecret, TriggerSecrets, Unresolved, trigger_secrets, trigger_settings};
 pub use snapshot::{Activation, Counters, Engine, Failure, Fixed, TriggerSnapshot};
 pub use timeline::SecretSlot;
+pub use turns::Turns;
 
 /// The topic of rejected deliveries.
 pub const AUDIT_SIGNATURE: &str = crate::connector::AUDIT_TOPIC;
