@@ -13,7 +13,7 @@ use super::{
     ProviderPayloadSchema, RawInbound, SignatureRejected, TriggerBinding,
 };
 use crate::catalog::TriggerKind;
-use crate::event::ProviderId;
+use crate::event::{CRON_TICK, ProviderId};
 use crate::signature::ITEMS_MAX;
 
 /// Most documents of keys that one request may be judged with.
@@ -140,7 +140,11 @@ fn polled(polled: Polled) -> Result<Polled, String> {
         event.content_type.truncate(CONTENT_TYPE_BYTES_MAX);
         PolledEvent { kind: tidy_kind(event.kind), dedupe_key: tidy_key(event.dedupe_key), ..event }
     };
-    Ok(Polled { events: polled.events.into_iter().map(tidied).collect(), ..polled })
+    let events: Vec<_> = polled.events.into_iter().map(tidied).collect();
+    if events.iter().any(|event| event.kind == CRON_TICK) {
+        return Err(format!("an event of a poll is called {CRON_TICK}, as the events of schedules are"));
+    }
+    Ok(Polled { events, ..polled })
 }
 
 fn tidy(event: Normalized) -> Normalized {
@@ -217,6 +221,8 @@ mod tests {
         {
             assert!(with(count, key, cursor).is_err(), "{count} {key} {cursor}");
         }
+        let tick = PolledEvent { kind: CRON_TICK.to_owned(), ..event };
+        assert!(polled(Polled { events: vec![tick], cursor: None, more: false }).is_err());
     }
 
     #[test]
