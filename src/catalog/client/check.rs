@@ -251,7 +251,8 @@ impl Method<'_> {
             .filter(|arg| self.method.place_of(arg) == ArgPlace::Body)
             .map(|arg| arg.name.as_str())
             .collect();
-        given.extend(self.method.pages.iter().flat_map(|it| [it.into.as_str(), it.size.as_str()]));
+        let of_pages = self.method.pages.iter().flat_map(|it| [it.into.as_str(), it.size.as_str()]);
+        given.extend(of_pages.filter(|name| !name.is_empty()));
         let used = variables(&self.method.document);
         match given.symmetric_difference(&used).next() {
             Some(name) if used.contains(name) => {

@@ -147,7 +147,8 @@ pub struct ClientPages {
     /// JSON pointer to what is `true` while there is more, where the provider says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<String>,
-    /// The parameter that takes the number of items of a page.
+    /// The parameter that takes the number of items of a page; empty where the provider alone decides.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub size: String,
     /// Most items of a page.
     #[serde(default = "one_hundred")]
@@ -238,8 +239,8 @@ pub(super) fn implied(name: &str, kind: ArgType, about: &str) -> ClientArg {
 /// Returns the arguments that follow from pages.
 pub(super) fn page_args(pages: &ClientPages) -> [ClientArg; 3] {
     let [limit, all, cursor] = PAGE_ARGS;
-    let size =
-        format!("stops at so many, the last page whole; default: one page, of up to {}", pages.size_max);
+    let up_to = if pages.size.is_empty() { String::new() } else { format!(", of up to {}", pages.size_max) };
+    let size = format!("stops at so many, the last page whole; default: one page{up_to}");
     [
         implied(limit, ArgType::Integer, &size),
         implied(all, ArgType::Boolean, "true goes on to the end, within bounds"),

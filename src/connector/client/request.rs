@@ -243,9 +243,10 @@ fn unescaped(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 
-/// Returns how many items of a page are asked for.
+/// Returns how many items of a page are asked for, where they can be.
 pub(super) fn page_size(pages: &ClientPages, left: Option<u64>, all: bool) -> Option<u64> {
     match left {
+        _ if pages.size.is_empty() => None,
         Some(left) => Some(left.clamp(1, pages.size_max)),
         None => all.then_some(pages.size_max),
     }
@@ -280,6 +281,17 @@ mod tests {
     #[track_caller]
     fn check(text: &str, kind: BodyKind, args: Value, expected: &str) {
         assert_eq!(told(&drafted(text, kind, args).unwrap()), expected);
+    }
+
+    #[test]
+    fn a_page_is_asked_for_by_size_where_the_provider_has_a_parameter_for_it() {
+        let cursor = "by = \"cursor\"\nfrom = \"/next\"\ninto = \"c\"\n";
+        let sized: ClientPages = toml::from_str(&format!("{cursor}size = \"n\"\nsize_max = 50")).unwrap();
+        assert_eq!(page_size(&sized, None, true), Some(50));
+        assert_eq!(page_size(&sized, Some(7), false), Some(7));
+        assert_eq!(page_size(&sized, None, false), None);
+        let unsized_pages: ClientPages = toml::from_str(cursor).unwrap();
+        assert_eq!(page_size(&unsized_pages, Some(7), true), None);
     }
 
     const COMMENT: &str = "request = \"POST /repos/{owner}/issues/{number}\"\nargs = [\n\
