@@ -143,6 +143,89 @@ async fn a_key_that_no_header_carries_is_refused() {
     assert!(api.host.asked().is_empty());
 }
 
+#[tokio::test]
+async fn monday_is_asked_in_graphql_and_says_with_200_that_it_refuses() {
+    let api = Api::new(&Setup { provider: "monday", names: &["api.monday.com"], ..Setup::default() });
+    api.host.respond_to(|asked| {
+        let (id, cursor) = if asked.json()["variables"]["cursor"].is_null() {
+            ("1", json!("c1"))
+        } else {
+            ("2", Value::Null)
+        };
+        let page = json!({"cursor": cursor, "items": [{"id": id}]});
+        answer(200, &json!({"data": {"boards": [{"items_page": page}]}}).to_string())
+    });
+    let found = api.call("list_items", json!({"board_id": "7", "all": true})).await.unwrap();
+    assert_eq!(found, json!({"items": [{"id": "1"}, {"id": "2"}], "next_cursor": null}));
+    let requests = api.host.requests();
+    assert_eq!((requests[0].line.as_str(), requests[0].header("authorization")), ("POST /v2", TOKEN));
+    assert_eq!(requests[1].json()["variables"], json!({"board_id": "7", "limit": 100, "cursor": "c1"}));
+
+    let refuse = async |code: &str| {
+        let error = json!({"message": "No", "extensions": {"code": code}});
+        let body = json!({"data": null, "errors": [error]}).to_string();
+        api.host.respond(move |_| answer_with(200, "retry-after: 15\r\n", &body));
+        api.failure("create_update", json!({"item_id": "1", "body": "x"})).await
+    };
+    let refused = refuse("UserUnauthorizedException").await;
+    assert_eq!(refused.to_string(), "the provider refused with status 200: UserUnauthorizedException: No");
+    let limited = refuse("FIELD_LIMIT_EXCEEDED").await;
+    assert!(matches!(limited, ClientError::RateLimited { retry_after } if retry_after.as_secs() == 15));
+}
+
+#[tokio::test]
+async fn circleci_decides_alone_how_long_a_page_is() {
+    let api = Api::new(&Setup { provider: "circleci", names: &["circleci.com"], ..Setup::default() });
+    api.host.respond(|asked| match asked.contains("page-token=p2") {
+        false => answer(200, "{\"items\":[{\"id\":\"a\"},{\"id\":\"b\"}],\"next_page_token\":\"p2\"}"),
+        true => answer(200, "{\"items\":[{\"id\":\"c\"}],\"next_page_token\":null}"),
+    });
+    let args = json!({"vcs": "gh", "org": "acme", "project": "shop", "limit": 3});
+    let found = api.call("list_pipelines", args).await.unwrap();
+    assert_eq!(found["items"].as_array().unwrap().len(), 3);
+    let requests = api.host.requests();
+    assert_eq!(requests[0].line, "GET /api/v2/project/gh/acme/shop/pipeline");
+    assert_eq!(requests[0].header("circle-token"), TOKEN);
+    assert_eq!(requests[1].line, "GET /api/v2/project/gh/acme/shop/pipeline?page-token=p2");
+}
+
+#[tokio::test]
+async fn mailchimp_is_called_at_the_data_center_of_the_key() {
+    let api = Api::new(&Setup {
+        provider: "mailchimp",
+        names: &["us19.api.mailchimp.com"],
+        secrets: &[("api_key", TOKEN)],
+        settings: &[("data_center", "us19")],
+        ..Setup::default()
+    });
+    api.host.respond(|_| answer(404, "{\"title\":\"Resource Not Found\",\"detail\":\"No such member.\"}"));
+    let args = json!({"list_id": "l1", "member": "ann@example.com"});
+    let error = api.failure("get_member", args).await;
+    assert_eq!(error.to_string(), "the provider refused with status 404: No such member.");
+    let asked = api.host.requests().pop().unwrap();
+    assert_eq!(asked.line, "GET /3.0/lists/l1/members/ann%40example.com");
+    assert!(asked.header("authorization").starts_with("Basic "));
+}
+
+#[tokio::test]
+async fn paddle_goes_on_after_the_last_one() {
+    let api = Api::new(&Setup {
+        provider: "paddle",
+        names: &["api.paddle.com"],
+        secrets: &[("api_key", TOKEN)],
+        ..Setup::default()
+    });
+    api.host.respond(|asked| {
+        let (id, more) = if asked.contains("after=sub_1") { ("sub_2", false) } else { ("sub_1", true) };
+        let pages = json!({"has_more": more, "next": "https://api.paddle.com/subscriptions?after=x"});
+        answer(200, &json!({"data": [{"id": id}], "meta": {"pagination": pages}}).to_string())
+    });
+    let found = api.call("list_subscriptions", json!({"status": "active", "all": true})).await.unwrap();
+    assert_eq!(found, json!({"items": [{"id": "sub_1"}, {"id": "sub_2"}], "next_cursor": null}));
+    let last = api.host.requests().pop().unwrap();
+    assert_eq!(last.line, "GET /subscriptions?after=sub_1&per_page=100&status=active");
+}
+
 /// A value of the argument's type.
 fn any(kind: ArgType) -> Value {
     match kind {
@@ -163,11 +246,13 @@ async fn every_method_of_every_client_sends_a_request_that_shows_who_calls() {
         let secrets: Vec<(&str, &str)> = auth.secrets().into_iter().map(|name| (name, TOKEN)).collect();
         let open = client.settings.iter().filter(|setting| setting.default.is_none());
         let settings: Vec<(&str, &str)> = open.map(|setting| (setting.name.as_str(), "mine")).collect();
-        let host = client.base_url.trim_start_matches("https://").replace("${site}", "mine");
-        let host = host.split('/').next().unwrap();
+        let mut host = client.base_url.trim_start_matches("https://").split('/').next().unwrap().to_owned();
+        for (name, value) in &settings {
+            host = host.replace(&format!("${{{name}}}"), value);
+        }
         let api = Api::new(&Setup {
             provider: entry.id.as_str(),
-            names: &[host],
+            names: &[&host],
             secrets: &secrets,
             settings: &settings,
             ..Setup::default()
