@@ -125,15 +125,21 @@ pub(super) fn own_url(text: &str, base: &Url) -> Option<Url> {
     is_own.then_some(url)
 }
 
-/// Returns URLs and relations of a `Link` header (RFC 8288).
+/// Returns URLs and relations of a `Link` header (RFC 8288), without links that say `results="false"`, as
+/// those of Sentry do that lead to an empty page.
 fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split('<').skip(1).filter_map(|part| {
         let (url, rest) = part.split_once('>')?;
-        let rel = rest.split(';').find_map(|parameter| {
-            let (name, value) = parameter.trim().trim_end_matches(',').split_once('=')?;
-            name.trim().eq_ignore_ascii_case("rel").then(|| value.trim().trim_matches(['"', ' ', ',']))
-        })?;
-        Some((url, rel))
+        let is_empty = parameter(rest, "results").is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        parameter(rest, "rel").filter(|_| !is_empty).map(|rel| (url, rel))
+    })
+}
+
+/// Returns the value of a link's parameter.
+fn parameter<'t>(parameters: &'t str, wanted: &str) -> Option<&'t str> {
+    parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.trim().trim_end_matches(',').split_once('=')?;
+        name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches(['"', ' ', ',']))
     })
 }
 
@@ -159,6 +165,13 @@ mod tests {
         check(two, Ok(Some("https://api.acme.example/v1/a?page=3")));
         check("</v1/a?x=1,2>; title=\"x\"; rel=next", Ok(Some("https://api.acme.example/v1/a?x=1,2")));
         check("<https://api.acme.example/v1/a?page=1>; rel=\"last\"", Ok(None));
+        let sentry = |results: &str| {
+            format!(
+                "<https://api.acme.example/v1/a?c=0>; rel=\"previous\"; results=\"false\"; cursor=\"0\", <https://api.acme.example/v1/a?c=1>; rel=\"next\"; results=\"{results}\"; cursor=\"1\""
+            )
+        };
+        check(&sentry("true"), Ok(Some("https://api.acme.example/v1/a?c=1")));
+        check(&sentry("false"), Ok(None));
         check("nonsense", Ok(None));
         check("<https://evil.example/>; rel=\"next\"", Err(()));
         check("<http://api.acme.example/>; rel=\"next\"", Err(()));
