@@ -2,6 +2,7 @@
 
 mod bounds;
 mod github;
+mod more;
 mod others;
 mod served;
 mod slack;

@@ -185,7 +185,7 @@ fn what_cannot_be_called_is_told_apart() {
     assert!(status == 404 && detail.contains("did you mean `github`"), "{detail}");
     let (status, code, detail) = problem("providers/slack/call", call.clone());
     assert!(status == 404 && code == "no_client" && detail.contains("[clients.slack]"), "{detail}");
-    let (_, code, detail) = problem("providers/zendesk/call", call);
+    let (_, code, detail) = problem("providers/zoom/call", call);
     assert!(code == "no_client" && detail.contains("[[providers]]"), "{detail}");
     for bad in [
         json!({}),
@@ -254,7 +254,7 @@ fn check_finds_what_is_wrong_with_a_client() {
         &[],
     );
     check("[clients.githb]\n", &["unknown provider", "did you mean `github`?"]);
-    check("[clients.zendesk]\n", &["nothing is known of the API of `zendesk`"]);
+    check("[clients.zoom]\n", &["nothing is known of the API of `zoom`"]);
     check(
         "[clients.github]\nsecrets = { tokn = \"env:X\" }\n",
         &["the client has no secret of this name", "did you mean `token`?"],
