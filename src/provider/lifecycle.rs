@@ -52,6 +52,13 @@ struct Candidate {
     failure: Option<String>,
 }
 
+/// Why there is nothing to activate a trigger with.
+enum Unbound {
+    /// A secret is not there, nor known from before: it never was, or was removed from the store.
+    NoSecret(String),
+    Settings(String),
+}
+
 impl Lifecycle {
     pub(super) fn new(deps: Deps, published: Arc<Published>) -> Self {
         Self { deps, published, connector: None, retired: Vec::new(), attempts: 0 }
@@ -117,7 +124,8 @@ impl Lifecycle {
         self.deps.clock.after(with_jitter(pause, fastrand::u32(..)))
     }
 
-    /// Resolves what a trigger says; where that fails, it stays at what it was activated with last.
+    /// Resolves what a trigger says; where that fails, it stays at what it was activated with last. Without a secret that
+    /// an operator took away it does not.
     fn candidate(&self, index: usize) -> Candidate {
         let (trigger, fixed) = &self.deps.triggers[index];
         let last = self.last_binding(index);
@@ -127,7 +135,12 @@ impl Lifecycle {
                 let binding = last.filter(is_same).unwrap_or_else(|| Arc::new(binding));
                 Candidate { binding: Some(binding), secrets: Some(secrets), failure: None }
             }
-            Err(error) => Candidate { binding: last, secrets: None, failure: Some(error) },
+            Err(Unbound::NoSecret(error)) => {
+                Candidate { binding: None, secrets: Some(Vec::new()), failure: Some(error) }
+            }
+            Err(Unbound::Settings(error)) => {
+                Candidate { binding: last, secrets: None, failure: Some(error) }
+            }
         }
     }
 
@@ -139,7 +152,7 @@ impl Lifecycle {
         &self,
         trigger: &Trigger,
         fixed: &Fixed,
-    ) -> Result<(TriggerBinding, Vec<TriggerSecret>), String> {
+    ) -> Result<(TriggerBinding, Vec<TriggerSecret>), Unbound> {
         let Deps { log, entry, vault, public_url, .. } = &self.deps;
         let sealed = |name: &str| log.state().sealed(name);
         let secrets = trigger_secrets(entry, trigger, vault, &sealed, &fixed.last_good);
@@ -148,8 +161,9 @@ impl Lifecycle {
             let served_on = missing.has_last_good;
             tracing::warn!(trigger_id = %trigger.id, reference, why, served_on, "a secret cannot be had");
         }
-        let secrets = secrets.all()?;
-        let settings = settings_with(trigger, &secrets, vault, &sealed, public_url.as_deref())?;
+        let secrets = secrets.all().map_err(Unbound::NoSecret)?;
+        let settings = settings_with(trigger, &secrets, vault, &sealed, public_url.as_deref());
+        let settings = settings.map_err(Unbound::Settings)?;
         let (trigger_id, kind) = (trigger.id.clone(), kind(&trigger.kind));
         Ok((TriggerBinding { trigger_id, kind, settings }, secrets))
     }

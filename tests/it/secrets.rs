@@ -278,6 +278,13 @@ fn a_rotated_secret_verifies_until_its_successor_was_seen() {
     done(&with_input(&server, &["secrets", "set", "gh/secret"], "fifth"));
     server.restart();
     assert_eq!((deliver(&server, "fourth", "13"), deliver(&server, "fifth", "14")), (401, 200));
+
+    // One that is taken away verifies nothing more, without a restart.
+    server.cli(&["secrets", "remove", "gh/secret"]);
+    server.wait("the removed secret to end", |server| deliver(server, "fifth", "15") == 503);
+    done(&with_input(&server, &["secrets", "set", "gh/secret"], "sixth"));
+    server.wait("the new one", |server| deliver(server, "sixth", "16") == 200);
+    assert_eq!(deliver(&server, "fifth", "17"), 401);
 }
 
 #[test]
