@@ -19,7 +19,7 @@ use crate::config::{SecretRef, Trigger, is_store_name, parse_duration};
 use crate::connector::{SECRETS_MAX, TriggerSettings, Verifier};
 use crate::event::Timestamp;
 use crate::event_log::record::{Audit, Record, Sealed, SecretChange, SecretNews};
-use crate::secrets::{Secret, previous_name};
+use crate::secrets::{SealError, Secret, previous_name};
 
 /// Longest secret that is kept, in bytes.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -64,11 +64,18 @@ pub(super) async fn set(state: &AdminState, act: &Act, name: &str) -> Result<Don
         given.map_err(|_| Problem::bad("invalid_body", "send {\"value\": \"…\"} and nothing else"))?;
     let secret = secret(given.value)?;
     let (vault, owned) = (Arc::clone(&state.0.vault), name.to_owned());
-    let sealed =
-        blocking(move || vault.seal(&owned, &secret).map_err(|error| Problem::internal(&error))).await?;
+    let sealed = blocking(move || vault.seal(&owned, &secret).map_err(not_sealed)).await?;
     let record = Record::Sealed(Sealed { name: name.to_owned(), at: state.view().clock.now(), sealed });
     let line = audit_line(state, act, None, "secret_set", name);
     write(state, name, vec![record, line]).await
+}
+
+/// Says why a secret cannot be kept; a key that is not there is for the operator to put back.
+fn not_sealed(error: SealError) -> Problem {
+    match error {
+        SealError::NoKey { .. } => Problem::conflict("no_master_key", error.to_string()),
+        error => Problem::internal(&error),
+    }
 }
 
 pub(super) async fn remove(state: &AdminState, act: &Act, name: &str) -> Result<Done, Problem> {
@@ -218,7 +225,7 @@ pub(crate) fn start(
     for trigger in view.config.iter().flat_map(|config| &config.triggers) {
         check_trigger(view, trigger, name, &new)?;
     }
-    let seal = |name: &str, secret| view.vault.seal(name, secret).map_err(|error| Problem::internal(&error));
+    let seal = |name: &str, secret| view.vault.seal(name, secret).map_err(not_sealed);
     let keep_until = at.checked_add(keep_for).map_err(|error| Problem::internal(&error))?;
     let previous = previous_name(name);
     let (sealed_old, sealed_new) = (seal(&previous, &old)?, seal(name, &new)?);

@@ -36,7 +36,7 @@ use crate::provider::{ProviderHandle, Providers};
 use crate::quarantine::{self, Quarantine};
 use crate::replay::Replayer;
 use crate::router::Router;
-use crate::secrets::{Secret, Vault};
+use crate::secrets::{FINGERPRINT_KEY, Secret, Vault};
 use crate::subscription::{Subscription, Subscriptions};
 
 pub use clients::Clients;
@@ -127,7 +127,11 @@ impl Running {
         let (config, clock) = (&options.config, options.clock.clone());
         let data = &config.log.path;
         let log = Log::open(Options { store: options.store.clone(), ..Options::new(data) })?;
-        let vault = Arc::new(Vault::new(data).with_dir(config.secrets.dir.clone()));
+        let vault = Arc::new(
+            Vault::new(data)
+                .with_dir(config.secrets.dir.clone())
+                .with_sealed(log.state().seals_more_than(FINGERPRINT_KEY)),
+        );
         keeper::keep_fingerprint_key(&log, &vault, &clock).await;
         let news = Arc::new(Notify::new());
         let outbound = Arc::new(outbound::Client::new(&config.outbound)?);

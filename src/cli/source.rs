@@ -21,7 +21,7 @@ use crate::config::{Config, Scope};
 use crate::event::EventId;
 use crate::event_log::{self, Log};
 use crate::quarantine::Quarantine;
-use crate::secrets::{Vault, resolve_without_store};
+use crate::secrets::{FINGERPRINT_KEY, Vault, resolve_without_store};
 
 /// Environment variable with the admin API's token.
 pub(super) const TOKEN_ENV: &str = "HOOKKEEPER_ADMIN_TOKEN";
@@ -197,7 +197,7 @@ pub(super) fn view(log: Log, data: &Path, settings: Option<Settings>) -> View {
         Some(Settings { config, catalog, .. }) => (Some(Arc::new(config)), catalog),
         None => (None, crate::catalog::ProviderCatalog::built_in()),
     };
-    let vault = Arc::new(Vault::new(data));
+    let vault = Arc::new(Vault::new(data).with_sealed(log.state().seals_more_than(FINGERPRINT_KEY)));
     let quarantine = Quarantine::reader(data, Arc::clone(&vault));
     View { log, clock: Clock::system(), vault, quarantine, catalog, config, runtime: None }
 }

@@ -113,7 +113,7 @@ impl Table<'_> {
                 table.unknown_name(name, message, known.iter().map(String::as_str), remedy);
                 complete = false;
             }
-            match self.reader.secrets(&node) {
+            match self.reader.client_secrets(&node) {
                 Some(list) => drop(secrets.insert(name.to_owned(), list)),
                 None => complete = false,
             }

@@ -302,22 +302,32 @@ impl Reader<'_> {
             node.wrong_secret("one secret is wanted here, not a list", "name a single reference");
             return None;
         }
-        self.secret(node, false)
+        self.secret(node, None)
     }
 
     /// Reads a secret reference or a list of them.
     pub(super) fn secrets(&self, node: &Node<'_>) -> Option<Vec<SecretRef>> {
-        self.list_of_secrets(node, false)
+        self.list_of_secrets(node, None)
     }
 
     /// Reads the secrets of a trigger, which may come while the server runs.
     pub(super) fn trigger_secrets(&self, node: &Node<'_>) -> Option<Vec<SecretRef>> {
-        self.list_of_secrets(node, self.scope == Scope::Serve)
+        self.list_of_secrets(node, self.until_it_comes("deliveries get 503"))
     }
 
-    fn list_of_secrets(&self, node: &Node<'_>, may_come: bool) -> Option<Vec<SecretRef>> {
+    /// Reads the secrets of a client, likewise.
+    pub(super) fn client_secrets(&self, node: &Node<'_>) -> Option<Vec<SecretRef>> {
+        self.list_of_secrets(node, self.until_it_comes("calls fail"))
+    }
+
+    /// What goes wrong without a file that may come while the server runs; nothing where it must be there.
+    fn until_it_comes(&self, meanwhile: &'static str) -> Option<&'static str> {
+        (self.scope == Scope::Serve).then_some(meanwhile)
+    }
+
+    fn list_of_secrets(&self, node: &Node<'_>, meanwhile: Option<&str>) -> Option<Vec<SecretRef>> {
         if node.is_string() {
-            return Some(vec![self.secret(node, may_come)?]);
+            return Some(vec![self.secret(node, meanwhile)?]);
         }
         if !node.is_array() {
             node.wrong_secret(
@@ -332,10 +342,10 @@ impl Reader<'_> {
             return None;
         }
         // All are read before the first failure counts, so that each is reported.
-        items.iter().map(|item| self.secret(item, may_come)).collect::<Vec<_>>().into_iter().collect()
+        items.iter().map(|item| self.secret(item, meanwhile)).collect::<Vec<_>>().into_iter().collect()
     }
 
-    fn secret(&self, node: &Node<'_>, may_come: bool) -> Option<SecretRef> {
+    fn secret(&self, node: &Node<'_>, meanwhile: Option<&str>) -> Option<SecretRef> {
         if !node.is_string() {
             node.wrong_secret(
                 "expected a secret reference",
@@ -358,14 +368,14 @@ impl Reader<'_> {
             );
         }
         if self.scope != Scope::Text {
-            self.check_secret(node, &found, may_come);
+            self.check_secret(node, &found, meanwhile);
         }
         Some(found)
     }
 
-    /// Reports a reference to what is not there, cannot be read, or is blank; a file `may_come` while the server
-    /// runs, and then is worth a warning.
-    fn check_secret(&self, node: &Node<'_>, secret: &SecretRef, may_come: bool) {
+    /// Reports a reference to what is not there, cannot be read, or is blank; a file may come while the server
+    /// runs where it is known what goes wrong `meanwhile`, and then is worth a warning.
+    fn check_secret(&self, node: &Node<'_>, secret: &SecretRef, meanwhile: Option<&str>) {
         let blank = || {
             node.wrong_secret(
                 format!("the secret of {secret} is blank"),
@@ -378,16 +388,14 @@ impl Reader<'_> {
                 format!("set it before hookkeeper starts: export {name}=…"),
             ),
             SecretRef::File(path) => match self.knowledge.try_file(path) {
-                Ok(()) if self.knowledge.is_blank(secret) && !may_come => blank(),
+                Ok(()) if self.knowledge.is_blank(secret) && meanwhile.is_none() => blank(),
                 Ok(()) => {}
                 Err(reason) => {
                     let message = format!("cannot read {}: {reason}", path.display());
                     let remedy = "create the file, readable by hookkeeper's user alone";
-                    match may_come {
-                        true => {
-                            node.risky(format!("{message}; until it is there, deliveries get 503"), remedy)
-                        }
-                        false => node.wrong(message, remedy),
+                    match meanwhile {
+                        Some(harm) => node.risky(format!("{message}; until it is there, {harm}"), remedy),
+                        None => node.wrong(message, remedy),
                     }
                 }
             },

@@ -138,9 +138,7 @@ impl Lifecycle {
             Err(Unbound::NoSecret(error)) => {
                 Candidate { binding: None, secrets: Some(Vec::new()), failure: Some(error) }
             }
-            Err(Unbound::Settings(error)) => {
-                Candidate { binding: last, secrets: None, failure: Some(error) }
-            }
+            Err(Unbound::Settings(error)) => Candidate { binding: last, secrets: None, failure: Some(error) },
         }
     }
 

@@ -113,6 +113,8 @@ pub struct Vault {
     dir: Option<PathBuf>,
     env: Env,
     ring: OnceLock<Keyring>,
+    /// Whether something is sealed already, and so a key that is not there is lost, not yet to be made.
+    has_sealed: bool,
     fingerprints: OnceLock<Fingerprints>,
 }
 
@@ -124,6 +126,7 @@ impl Vault {
             dir: None,
             env: Box::new(|name| std::env::var_os(name)),
             ring: OnceLock::new(),
+            has_sealed: false,
             fingerprints: OnceLock::new(),
         }
     }
@@ -142,6 +145,12 @@ impl Vault {
     #[must_use]
     pub fn with_dir(self, dir: Option<PathBuf>) -> Self {
         Self { dir, ..self }
+    }
+
+    /// Makes no new master key where something is sealed already: what is sealed under two is opened by neither.
+    #[must_use]
+    pub fn with_sealed(self, has_sealed: bool) -> Self {
+        Self { has_sealed, ..self }
     }
 
     /// Reads other variables than the process's.
@@ -167,13 +176,13 @@ impl Vault {
         Ok(self.ring.get_or_init(|| found))
     }
 
-    /// Seals a secret for keeping under a name, creating the master key if there is none.
+    /// Seals a secret for keeping under a name, creating the master key if there is none and nothing is sealed yet.
     ///
     /// # Errors
     ///
     /// If the master key cannot be read or created.
     pub fn seal(&self, name: &str, secret: &Secret) -> Result<Bytes, SealError> {
-        self.ring(Keyring::open)?.seal(name, secret)
+        self.ring(if self.has_sealed { Keyring::read } else { Keyring::open })?.seal(name, secret)
     }
 
     /// Opens what was sealed for the same name.
@@ -339,6 +348,10 @@ mod tests {
         assert!(matches!(vault.unseal("a", b"x"), Err(SealError::NoKey { .. })));
         let sealed = vault.seal("a", &Secret::new("x")).unwrap();
         assert_eq!(Vault::new(folder.path()).unseal("a", &sealed).unwrap().expose(), b"x");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let lost = Vault::new(elsewhere.path()).with_sealed(true).seal("b", &Secret::new("x"));
+        assert!(matches!(lost, Err(SealError::NoKey { .. })), "no second key beside one that was lost");
+        assert!(Vault::new(folder.path()).with_sealed(true).seal("b", &Secret::new("x")).is_ok());
     }
 
     #[test]

@@ -353,3 +353,30 @@ fn secrets_in_files_are_picked_up_when_they_change() {
     server.wait("the secret that came back", |server| deliver(server, "hook 3", "5") == 200);
     assert_eq!(deliver(&server, "hook 2", "6"), 401);
 }
+
+#[test]
+fn no_second_master_key_is_made_beside_one_that_was_lost() {
+    let receiver = Receiver::start();
+    let mut server = Server::prepare(&with_secrets(&receiver, "\"store:gh/secret\""));
+    done(&with_input(&server, &["secrets", "set", "gh/secret"], "first"));
+    let key = server.data().join("master.key");
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    refused(&with_input(&server, &["secrets", "set", "other"], "second"), "master key");
+    server.restart();
+    refused(&with_input(&server, &["secrets", "set", "other"], "second"), "master key");
+    assert_eq!((deliver(&server, "first", "1"), key.exists()), (503, false));
+    assert_eq!(server.stop(), Some(0));
+    std::fs::write(&key, kept).unwrap();
+    server.restart();
+    assert_eq!(deliver(&server, "first", "2"), 200);
+}
+
+#[test]
+fn a_client_whose_secret_is_not_there_keeps_no_delivery_out() {
+    let receiver = Receiver::start();
+    let text = config(&receiver.url("/fn")) + "\n[clients.stripe]\nsecrets = { api_key = \"file:gone\" }\n";
+    let server = Server::start(&text);
+    assert_eq!(deliver(&server, SECRET, "1"), 200);
+    assert!(server.log().contains("calls fail"), "{}", server.log());
+}

@@ -303,6 +303,12 @@ impl State {
         self.0.core.lock().secrets.rotations.clone()
     }
 
+    /// Tells whether a secret of another name is sealed.
+    pub fn seals_more_than(&self, name: &str) -> bool {
+        let core = self.0.core.lock();
+        core.sealed.iter().any(|(other, sealed)| other != name && !sealed.is_empty())
+    }
+
     /// Returns the names of all sealed secrets.
     pub fn sealed_names(&self) -> Vec<String> {
         self.0.core.lock().sealed.keys().cloned().collect()
