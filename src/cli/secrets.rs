@@ -20,7 +20,7 @@ use crate::config::{Scope, SecretRef, is_store_name};
 use crate::connector::generate_secret;
 use crate::event_log::record::{Audit, Record, Sealed};
 use crate::event_log::{Log, Options};
-use crate::secrets::{Secret, generate};
+use crate::secrets::{MASTER_KEY_FILE, Secret, generate};
 
 /// Longest secret that is read, in bytes.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -112,7 +112,8 @@ pub(super) struct Rotate {
 The key that hookkeeper made itself (master.key in the data folder) is replaced by a new one. Where the key is
 given from outside (HOOKKEEPER_MASTER_KEY, HOOKKEEPER_MASTER_KEY_FILE or the systemd credential
 hookkeeper-master-key), put the new one in front there, `NEW,OLD` or on a line each, run this with it, then
-take the old one out. A key given from outside for the first time takes over from master.key likewise.
+take the old one out. A key given from outside for the first time takes over from master.key likewise, which is
+deleted when everything is sealed anew.
 
 It may be killed at any time: everything opens, and running it again goes on. What is sealed in the quarantine
 is sealed anew too. Backups, and what the log has of earlier secrets, stay under the old key.")]
@@ -299,11 +300,16 @@ impl Rekey {
             Some(data) => data,
             None => settings::load(&self.reach.config, Scope::Text)?.config.log.path,
         };
+        let own = data.join(MASTER_KEY_FILE);
+        let had_own = own.exists();
         let done = app::rekey(&data, |_| ()).await?;
         note(format_args!(
             "sealed anew under the key of {}: {} secrets, {} files of the quarantine",
             done.origin, done.secrets, done.quarantined
         ));
+        if had_own && !own.exists() {
+            note(format_args!("{} is deleted: nothing in this folder needs it any more", own.display()));
+        }
         for lost in &done.lost {
             note(format_args!("{lost} opens under none of the keys, and is left as it is"));
         }

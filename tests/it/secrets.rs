@@ -122,7 +122,7 @@ fn a_key_from_outside_takes_over_from_the_one_in_the_data_folder() {
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (done, said) = run(given, &["secrets", "rekey"]);
-    assert!(done && said.contains("1 secrets"), "{said}");
+    assert!(done && said.contains("1 secrets") && said.contains("master.key is deleted"), "{said}");
     assert!(!data.join("master.key").exists(), "the key is kept apart from the folder now");
     let (done, said) = run(given, &["doctor"]);
     assert!(done, "{said}");
