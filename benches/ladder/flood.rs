@@ -1,6 +1,6 @@
 //! What a flood of one provider costs another: the p99 of a provider that sends little, alone and beside
-//! one that sends as fast as it is answered, or at a rate; then beside one whose connector is code that takes long
-//! over each delivery.
+//! one that sends as fast as it is answered, or at a rate. Once with a log in memory, which leaves what judging costs
+//! others; once as it is; once beside a connector in code that takes long over each delivery.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,7 +24,12 @@ const SLOW: Duration = Duration::from_millis(2);
 
 /// Measures both in turns, and prints the medians.
 pub(crate) fn measure(function: &str, seconds: u64, rounds: u64, rate: u64) {
-    for (rung, other) in [("sled", "another provider"), ("slow", "one that takes 2 ms for each")] {
+    let parts = [
+        ("memory", "another provider, stored in memory"),
+        ("sled", "another provider, stored on the device"),
+        ("slow", "a connector that takes 2 ms of a processor for each"),
+    ];
+    for (rung, other) in parts {
         let (mut quiet, mut flooded, mut floods) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

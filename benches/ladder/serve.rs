@@ -16,7 +16,7 @@ use hookkeeper::config::{
 use hookkeeper::connector::{
     Connector, ConnectorRegistry, Judging, NormalizeResult, RawInbound, TriggerSettings, Verifier,
 };
-use hookkeeper::event_log::EventLog;
+use hookkeeper::event_log::{EventLog, MemoryLog};
 use hookkeeper::secrets::Secret;
 
 use crate::SECRET;
@@ -36,6 +36,7 @@ pub(crate) fn serve(rung: &str, dir: &str, function: &str) {
         "plain+fn" => hookkeeper(dir, registry, Some(function), Some(plain(false))),
         "frames" => hookkeeper(dir, registry, None, Some(plain(true))),
         "frames+fn" => hookkeeper(dir, registry, Some(function), Some(plain(true))),
+        "memory" => hookkeeper(dir, registry, None, Some(Arc::new(MemoryLog::new()))),
         "sled" => hookkeeper(dir, registry, None, None),
         "slow" => {
             let slow = || Box::new(Slow { id: "linear".parse().unwrap() }) as Box<dyn Connector>;

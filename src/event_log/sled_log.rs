@@ -36,6 +36,7 @@ pub struct SledLog {
     meta: sled::Tree,
     /// A handle of our own to sled's file: the one whose `sync_data` makes a flush durable.
     file: File,
+    flush_failed: Mutex<bool>,
     dir: PathBuf,
     writer: Mutex<Writer>,
     pub(super) reached: ReachedFile,
@@ -67,10 +68,18 @@ fn key_seq(key: &[u8]) -> Seq {
 }
 
 impl SledLog {
-    /// Puts everything written so far on the device.
+    /// Puts everything written so far on the device. The system tells one caller of a flush that failed, and may
+    /// have dropped what it could not write; so after one that failed none succeeds.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         self.db.flush().map_err(failed)?;
-        self.file.sync_data().map_err(Error::io("flushing", &self.dir.join(SLED_DIR).join("db")))
+        let mut flush_failed = self.flush_failed.lock();
+        if *flush_failed {
+            return Err(Error::Failing("an earlier flush of the device failed".to_owned()));
+        }
+        let flushed =
+            self.file.sync_data().map_err(Error::io("flushing", &self.dir.join(SLED_DIR).join("db")));
+        *flush_failed = flushed.is_err();
+        flushed
     }
 
     /// Takes room ahead on the disk where it gets short; tells whether there is enough.
@@ -258,5 +267,20 @@ mod tests {
         assert_eq!(log.read(0, 1, usize::MAX).unwrap().len(), 2);
         assert_eq!(log.append(0, epoch, 3, &[frame]).unwrap(), Appended::Fenced, "an old writer is fenced");
         assert_eq!(log.blobs(), 0);
+    }
+
+    #[test]
+    fn flush_that_failed_once_is_not_believed_the_next_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = SledLog::open(dir.path(), true).unwrap();
+        let (epoch, next) = log.acquire(0).unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        // A pipe has nothing that could be flushed.
+        let device = std::mem::replace(&mut log.file, std::os::fd::OwnedFd::from(reader).into());
+        assert!(log.sync().is_err());
+        log.file = device;
+        assert!(log.sync().is_err(), "whoever asks next is not told of it by the system");
+        let frame = Bytes::from_static(b"a frame");
+        assert!(matches!(log.append(0, epoch, next, &[frame]).unwrap(), Appended::Unknown(_)));
     }
 }

@@ -73,8 +73,18 @@ impl SledLog {
         let file = File::open(&db_file).map_err(Error::io("opening", &db_file))?;
         let (writer, is_doubtful) = (Mutex::default(), unread_at.is_some());
         let (of_file, room) = (ReachedFile::open(&sled_dir)?, Room::open(&db_file)?);
-        let log =
-            Self { db, frames, meta, file, dir: dir.to_owned(), writer, reached: of_file, room, is_doubtful };
+        let log = Self {
+            db,
+            frames,
+            meta,
+            file,
+            flush_failed: Mutex::new(false),
+            dir: dir.to_owned(),
+            writer,
+            reached: of_file,
+            room,
+            is_doubtful,
+        };
         let tail = log.tail(PARTITION)?;
         if let Some(reached) = reached {
             log.must_reach(reached, tail)?;
