@@ -33,6 +33,8 @@ enum Does {
     Works,
     Fails,
     Panics,
+    /// Fails with an error that panics when it is to be told.
+    FailsUntold,
     Hangs,
     /// Holds its thread until the test has ended.
     Blocks,
@@ -83,6 +85,7 @@ impl Script {
             Does::Works => Ok(()),
             Does::Fails => Err(ConnectorError::other(format!("{name} is not to be had"))),
             Does::Panics => panic!("on purpose, in {name}"),
+            Does::FailsUntold => Err(ConnectorError::other(Untold)),
             Does::Blocks => {
                 drop(self.blocked.lock());
                 Ok(())
@@ -101,7 +104,20 @@ impl Script {
             Does::Works => Ok(()),
             Does::Fails => Err(ConnectorError::other(format!("{name} is not to be had"))),
             Does::Panics => panic!("on purpose, in {name}"),
+            Does::FailsUntold => Err(ConnectorError::other(Untold)),
         }
+    }
+}
+
+/// An error whose text is not to be had without a panic, which is in the code of who asks for it.
+#[derive(Debug)]
+struct Untold;
+
+impl std::error::Error for Untold {}
+
+impl std::fmt::Display for Untold {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("on purpose, in the text of an error");
     }
 }
 
@@ -471,6 +487,21 @@ async fn a_panic_costs_what_it_was_in_and_nothing_else() {
         assert_eq!(house.acme("a\n1").await.status(), status);
         assert_eq!(house.github("1").await, 200);
     }
+    house.stop().await;
+}
+
+#[actix::test]
+async fn a_panic_outside_of_the_connector_has_its_actor_rebuilt() {
+    let script = Script::new(&[("activate", &[Does::FailsUntold]), ("poll_tick", &[Does::FailsUntold])]);
+    let house = House::start(script).await;
+    let acme = house.running.providers.of_trigger(&"acme".parse().unwrap()).unwrap();
+    house.until("an activation", |it| it.activation() == Activation::Active).await;
+    assert_eq!((acme.rebuilds(), house.script.calls("init")), (1, 2));
+    assert_eq!((house.acme("a\n1").await.status().as_u16(), house.github("1").await), (200, 200));
+    house.clock.set(house.next_at("tickets").await);
+    house.holds("another life after a poll", || acme.rebuilds() == 2 && acme.is_running()).await;
+    house.next_poll().await;
+    assert!(house.script.calls("poll_tick") > 1);
     house.stop().await;
 }
 

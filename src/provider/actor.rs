@@ -29,11 +29,12 @@ use crate::secrets::{Secret, Vault};
 use crate::supervise::Lifeline;
 
 use super::callbacks::Callbacks;
-use super::lifecycle::{Lifecycle, Running};
-use super::permits::{Keeper, Keeping};
+use super::lifecycle::Lifecycle;
+use super::permits::Keeper;
 use super::poller::Poller;
 use super::published::Published;
 use super::settings::{TriggerSecret, trigger_secrets};
+use super::task::Task;
 use super::ticker::Ticker;
 use super::timeline;
 use super::{AUDIT_PROVIDER, AUDIT_SIGNATURE, Fixed, SecretSlot};
@@ -113,7 +114,7 @@ pub struct ProviderActor {
     /// When the process started.
     started_at: Timestamp,
     /// What runs as long as the actor: the connector's lifecycle, and what keeps the permits.
-    tasks: Option<(Running, Keeping)>,
+    tasks: Vec<Task>,
     /// Cron triggers that tick, and polls.
     running: Vec<SpawnHandle>,
     /// The timer after which successes of secrets are written.
@@ -134,7 +135,7 @@ impl ProviderActor {
             deps,
             published,
             started_at,
-            tasks: None,
+            tasks: Vec::new(),
             running: Vec::new(),
             seeing: None,
             _lifeline: lifeline,
@@ -154,12 +155,28 @@ impl Actor for ProviderActor {
         }
         self.write_seen(ctx);
         let lifecycle = Lifecycle::new(self.deps.clone(), self.published.clone());
-        self.tasks = Some((lifecycle.start(), Keeper::new(&self.deps).start()));
+        let owner = ctx.address().downgrade();
+        self.tasks.push(Task::start(owner.clone(), lifecycle.run()));
+        self.tasks.push(Task::start(owner, Keeper::new(&self.deps).run()));
         let ticker = Ticker::new(&self.deps, self.started_at);
         self.running.extend(ticker.map(|ticker| ctx.spawn(ticker.run().into_actor(self))));
         for poller in Poller::all(&self.deps, &self.published) {
             self.running.push(ctx.spawn(poller.run().into_actor(self)));
         }
+    }
+}
+
+/// One of the actor's tasks panicked: the actor ends, so that its supervisor rebuilds it with all of them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct TaskPanicked;
+
+impl Handler<TaskPanicked> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: TaskPanicked, ctx: &mut Self::Context) {
+        tracing::error!(provider = %self.deps.entry.id, "a task of the provider's actor panicked; the actor is rebuilt");
+        ctx.terminate();
     }
 }
 
@@ -241,7 +258,7 @@ impl Handler<Flush> for ProviderActor {
         for running in self.running.drain(..) {
             ctx.cancel_future(running);
         }
-        self.tasks = None;
+        self.tasks.clear();
         let counted = (0..self.deps.triggers.len()).flat_map(|index| self.counted_lines(index));
         let lines = counted.chain(timeline::news(self.published.all(), self.deps.clock.now())).collect();
         write(self.deps.log.clone(), lines)

@@ -64,13 +64,8 @@ impl Lifecycle {
         Self { deps, published, connector: None, retired: Vec::new(), attempts: 0 }
     }
 
-    /// Goes on as long as what this returns is not dropped. It is no future of the actor's: an actor lives as long
-    /// as one of those.
-    pub(super) fn start(self) -> Running {
-        Running(actix::spawn(self.run()))
-    }
-
-    async fn run(mut self) {
+    /// Goes on until it is dropped.
+    pub(super) async fn run(mut self) {
         let mut requests = self.published.requests();
         loop {
             let request = *requests.borrow_and_update();
@@ -308,15 +303,6 @@ impl Lifecycle {
                 }
             });
         }
-    }
-}
-
-/// A lifecycle that goes on.
-pub(super) struct Running(tokio::task::JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -21,6 +21,7 @@ mod published;
 mod remote;
 mod settings;
 mod snapshot;
+mod task;
 mod ticker;
 mod timeline;
 mod turns;

@@ -34,13 +34,8 @@ impl Keeper {
         self.permits.restore(Known { open: known.open, cool_downs: known.scopes.into_values().collect() });
     }
 
-    /// Keeps what there is to be kept, as long as what this returns is not dropped. It is no future of the actor's:
-    /// an actor lives as long as one of those.
-    pub(super) fn start(self) -> Keeping {
-        Keeping(actix::spawn(self.run()))
-    }
-
-    async fn run(self) {
+    /// Keeps what there is to be kept, until it is dropped.
+    pub(super) async fn run(self) {
         // An actor that was here before may have taken something and not written it.
         self.permits.again();
         loop {
@@ -65,15 +60,6 @@ impl Keeper {
 
     fn record(&self, change: PermitsChange) -> Record {
         Record::Permits(Permits { at: self.clock.now(), provider: self.provider.clone(), change })
-    }
-}
-
-/// A keeper at work.
-pub(super) struct Keeping(tokio::task::JoinHandle<()>);
-
-impl Drop for Keeping {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -34,7 +34,7 @@ impl House {
     }
 
     /// Returns when a trigger is polled next, as soon as that lies ahead.
-    async fn next_at(&self, trigger_id: &str) -> Timestamp {
+    pub(super) async fn next_at(&self, trigger_id: &str) -> Timestamp {
         let next_at = || self.snapshot(trigger_id).fixed.polling().next_at;
         self.holds("a next poll", || next_at().is_some_and(|at| at > self.clock.now())).await;
         next_at().unwrap()
@@ -56,7 +56,7 @@ impl House {
     }
 
     /// Moves the clock to the next poll, and waits until it was made.
-    async fn next_poll(&self) {
+    pub(super) async fn next_poll(&self) {
         let before = self.script.calls("poll_tick");
         let polling = || self.snapshot("tickets").fixed.polling();
         let due = |at: Timestamp| at > self.clock.now();
