@@ -15,9 +15,9 @@ use super::*;
 use crate::catalog::ProviderCatalog;
 use crate::config::{self, Dedupe, SecretRef, Trigger, TriggerKind};
 use crate::connector::{
-    ActivationHandle, Connector, ConnectorCtx, ConnectorError, InboundCtx, KeyRequest, NormalizeResult,
-    Normalized, PollCtx, Polled, PolledEvent, ProviderPayloadSchema, RawInbound, SignRequest, Signer,
-    TriggerBinding, TriggerSettings,
+    ActivationHandle, BuildError, Connector, ConnectorCtx, ConnectorError, InboundCtx, KeyRequest,
+    NormalizeResult, Normalized, PollCtx, Polled, PolledEvent, ProviderPayloadSchema, RawInbound,
+    SignRequest, Signer, TriggerBinding, TriggerSettings,
 };
 use crate::event::{ProviderId, SignatureStatus, Timestamp, TriggerId};
 use crate::event_log::record::Record;
@@ -56,6 +56,10 @@ struct Script {
     asked: Mutex<Vec<Option<String>>>,
     /// Whether there is a second poll trigger, `orders`, which always has one new event.
     has_orders: bool,
+    /// Where the secret of `acme` stands, if in a file.
+    secret_file: Option<std::path::PathBuf>,
+    /// The connector will not have this trigger.
+    refused: Option<&'static str>,
 }
 
 /// Events that one poll brings.
@@ -145,6 +149,12 @@ impl Connector for Scripted {
 
     async fn activate(&self, bindings: &[TriggerBinding]) -> Result<ActivationHandle, ConnectorError> {
         self.script.act_async("activate").await?;
+        if let Some(refused) = bindings.iter().find(|it| Some(it.trigger_id.as_str()) == self.script.refused)
+        {
+            let (provider, name) = (self.id.to_string(), "project".to_owned());
+            let source = Box::new(BuildError::UnknownSetting { provider, name, known: String::new() });
+            return Err(ConnectorError::Binding { trigger_id: refused.trigger_id.clone(), source });
+        }
         *self.script.bindings.lock().unwrap() = bindings.to_vec();
         Ok(ActivationHandle::new(self.id.clone(), bindings.len()))
     }
@@ -251,7 +261,8 @@ impl House {
         github_secret: SecretRef,
     ) -> Self {
         let settings = [("project".to_owned(), "7".to_owned())].into();
-        let acme = trigger("acme", ("api_key", SecretRef::Literal("k3y".to_owned())));
+        let literal = SecretRef::Literal("k3y".to_owned());
+        let acme = trigger("acme", ("api_key", script.secret_file.clone().map_or(literal, SecretRef::File)));
         let polls = Trigger {
             id: "tickets".parse().unwrap(),
             kind: TriggerKind::Poll(config::Poll { every: Duration::from_secs(60) }),
@@ -487,6 +498,36 @@ async fn a_panic_costs_what_it_was_in_and_nothing_else() {
         assert_eq!(house.acme("a\n1").await.status(), status);
         assert_eq!(house.github("1").await, 200);
     }
+    house.stop().await;
+}
+
+#[actix::test]
+async fn a_changed_secret_has_only_what_uses_it_activated_before_its_time() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("secret");
+    std::fs::write(&path, "old").unwrap();
+    let plan = Arc::into_inner(Script::new(&[("init", &[Does::Fails])])).unwrap();
+    let script = Script { secret_file: Some(path.clone()), refused: Some("tickets"), ..plan };
+    let house = House::start(Arc::new(script)).await;
+    let provider = house.running.providers.of_trigger(&"acme".parse().unwrap()).unwrap();
+    let calls = || (house.script.calls("init"), house.script.calls("activate"));
+    let failure = |id: &str| house.snapshot(id).failure.clone();
+
+    let failed = failure("acme").unwrap();
+    provider.refresh().await.unwrap();
+    assert_eq!((calls(), failure("acme")), ((1, 0), Some(failed.clone())), "nothing of it has changed");
+    house.clock.set(failed.next_at);
+    house.until("an activation", |it| it.failure.is_none()).await;
+    assert_eq!(calls(), (2, 2), "once with the one that is refused, once without");
+
+    let refused = failure("tickets").unwrap();
+    std::fs::write(&path, "k3y").unwrap();
+    provider.refresh().await.unwrap();
+    assert_eq!(house.acme("a\n1").await.status(), 200, "the new secret is in force");
+    assert_eq!((calls(), failure("tickets")), ((2, 3), Some(refused.clone())));
+    house.clock.set(refused.next_at);
+    house.holds("another attempt", || failure("tickets").is_some_and(|it| it.attempts == 3)).await;
+    assert_eq!(calls(), (2, 5));
     house.stop().await;
 }
 

@@ -1,7 +1,8 @@
 //! Brings a provider's connector up and keeps it activated with what the triggers say now.
 //!
 //! Part of the provider's actor, which has it as a task of its own. It looks at the bindings at the start,
-//! whenever a secret changed, and, after a failure, again and again with growing pauses. Each look
+//! whenever a secret changed, and, after a failure, again and again with growing pauses. A changed secret shortens
+//! these for nobody else: what failed, and is as it was, is not tried before its time. Each look
 //! ends in the snapshots: a trigger is active with what it was activated with last, or says why not.
 //! A binding that cannot be activated keeps no other from it, and one that was active stays so.
 
@@ -42,7 +43,16 @@ pub(super) struct Lifecycle {
     retired: Vec<Arc<dyn Connector>>,
     /// Failures in a row.
     attempts: u32,
+    /// When to look again, if something failed.
+    retry_at: Option<Timestamp>,
+    /// What there was to be activated at the last look, for each trigger.
+    seen: Vec<Seen>,
+    /// What the connector would not have, for each trigger, and why.
+    refused: Vec<Option<(Arc<TriggerBinding>, String)>>,
 }
+
+/// What a trigger was to be activated with, and why with nothing newer.
+type Seen = (Option<Arc<TriggerBinding>>, Option<String>);
 
 /// What a trigger is to be activated with.
 struct Candidate {
@@ -61,7 +71,9 @@ enum Unbound {
 
 impl Lifecycle {
     pub(super) fn new(deps: Deps, published: Arc<Published>) -> Self {
-        Self { deps, published, connector: None, retired: Vec::new(), attempts: 0 }
+        let refused = vec![None; deps.triggers.len()];
+        let (connector, retired, seen) = (None, Vec::new(), Vec::new());
+        Self { deps, published, connector, retired, attempts: 0, retry_at: None, seen, refused }
     }
 
     /// Goes on until it is dropped.
@@ -69,12 +81,12 @@ impl Lifecycle {
         let mut requests = self.published.requests();
         loop {
             let request = *requests.borrow_and_update();
-            let retry_at = self.look().await;
+            self.look().await;
             self.published.done(request);
             timeline::write(self.deps.clone(), self.published.clone()).await;
             tokio::select! {
                 changed = requests.changed() => changed.expect("the sender is held by this future"),
-                () = self.pause(retry_at) => {}
+                () = self.pause(self.retry_at) => self.retry_at = None,
             }
         }
     }
@@ -92,26 +104,52 @@ impl Lifecycle {
         }
     }
 
-    /// Activates what the triggers say now; returns when to look again, if something failed.
-    async fn look(&mut self) -> Option<Timestamp> {
+    /// Activates what the triggers say now. As long as the pause after a failure lasts, only what is new.
+    async fn look(&mut self) {
         let mut candidates: Vec<_> = (0..self.deps.triggers.len()).map(|at| self.candidate(at)).collect();
+        let seen = candidates.iter().map(|it| (it.binding.clone(), it.failure.clone())).collect();
+        let before = std::mem::replace(&mut self.seen, seen);
+        if self.retry_at.is_some() && before == self.seen {
+            return;
+        }
+        self.leave_out_refused(&mut candidates);
         let outcome = match self.connector.clone() {
             Some(connector) if self.is_in_force(&candidates) => Ok(connector),
             _ => self.bring_up(&mut candidates).await,
         };
         let failed = outcome.is_err() || candidates.iter().any(|candidate| candidate.failure.is_some());
-        self.attempts = if failed { self.attempts.saturating_add(1) } else { 0 };
-        let retry_at = failed.then(|| self.next_at());
+        self.count(failed);
         for (index, candidate) in candidates.into_iter().enumerate() {
             let reason = outcome.as_ref().err().cloned().or(candidate.failure);
             let engine = outcome.as_ref().ok().map(|connector| self.engine(connector, candidate.binding));
             let secrets = outcome.as_ref().ok().and(candidate.secrets);
-            self.publish(index, (engine, secrets), reason.zip(retry_at));
+            self.publish(index, (engine, secrets), reason.zip(self.retry_at));
         }
         if outcome.is_ok() {
             self.retire();
         }
-        retry_at
+    }
+
+    /// Leaves out what the connector would not have and is the same still; when the pause is over, nothing.
+    fn leave_out_refused(&mut self, candidates: &mut [Candidate]) {
+        for (index, candidate) in candidates.iter_mut().enumerate() {
+            let refused = self.refused[index].take().filter(|_| self.retry_at.is_some());
+            let is_same = |(binding, _): &(_, _)| candidate.binding.as_ref() == Some(binding);
+            if let Some((binding, reason)) = refused.filter(is_same).filter(|_| candidate.failure.is_none()) {
+                candidate.fall_back(self.last_binding(index), reason.clone());
+                self.refused[index] = Some((binding, reason));
+            }
+        }
+    }
+
+    /// Notes whether a look failed. A pause that goes on is neither shortened nor begun anew.
+    fn count(&mut self, failed: bool) {
+        if !failed {
+            (self.attempts, self.retry_at) = (0, None);
+        } else if self.retry_at.is_none() {
+            self.attempts = self.attempts.saturating_add(1);
+            self.retry_at = Some(self.next_at());
+        }
     }
 
     fn next_at(&self) -> Timestamp {
@@ -239,7 +277,9 @@ impl Lifecycle {
                     let index = self.index(&trigger_id).filter(|index| candidates[*index].binding.is_some());
                     let error = ConnectorError::Binding { trigger_id, source };
                     let Some(index) = index else { return Err(described(&error)) };
-                    candidates[index].fall_back(self.last_binding(index), described(&error));
+                    let (reason, refused) = (described(&error), candidates[index].binding.clone());
+                    self.refused[index] = refused.map(|binding| (binding, reason.clone()));
+                    candidates[index].fall_back(self.last_binding(index), reason);
                 }
                 Ok(Err(error)) => return Err(described(&error)),
                 Err(unfinished) => {
@@ -281,7 +321,8 @@ impl Lifecycle {
         let slots = secrets.map(|secrets| self.deps.slots(trigger, &secrets, &before.secrets));
         let attempts = self.attempts;
         let failure = failure.map(|(reason, next_at)| Failure { reason, attempts, next_at });
-        if let Some(Failure { reason, next_at, .. }) = &failure {
+        if let Some(Failure { reason, next_at, .. }) = failure.as_ref().filter(|_| before.failure != failure)
+        {
             let trigger_id = &self.deps.triggers[index].0.id;
             tracing::error!(%trigger_id, reason, attempts, %next_at, "trigger could not be activated");
         }
