@@ -295,6 +295,7 @@ fn compile_scheme(
             unit: unit.as_deref(),
             key_id: key_id.as_deref(),
             must_sign: text.must_sign.iter().map(String::as_str).collect(),
+            must_claim: text.must_claim.iter().map(String::as_str).collect(),
             // What is put together of several values is no part of a signature.
             id: deliveries.iter().map(String::as_str).filter(|text| !text.contains('{')).collect(),
             binds: binds

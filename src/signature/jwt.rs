@@ -81,6 +81,29 @@ impl Alg {
     }
 }
 
+/// A claim that states a time, of those that tokens made here have as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TimeClaim(&'static str);
+
+impl FromStr for TimeClaim {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let known = ["exp", "nbf", "iat"].into_iter().find(|name| *name == text);
+        known.map(Self).ok_or_else(|| Error::Word {
+            what: "claim of a time",
+            text: text.to_owned(),
+            known: "exp, nbf, iat",
+        })
+    }
+}
+
+impl fmt::Display for TimeClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "claim {}", self.0)
+    }
+}
+
 /// What verifies tokens.
 #[derive(Clone)]
 pub(super) enum JwtKey {
@@ -170,6 +193,11 @@ impl<'t> Token<'t> {
     pub(super) fn is_signed_by(&self, key: &JwtKey, algs: &[Alg]) -> bool {
         let alg = algs.iter().find(|alg| alg.name == self.alg);
         alg.is_some_and(|alg| key.accepts(*alg, self.input, &self.signature))
+    }
+
+    /// Tells whether the token states a time.
+    pub(super) fn states(&self, time: TimeClaim) -> bool {
+        self.claims[time.0].is_number()
     }
 
     /// Returns how far `now` is outside of the time in which the token holds, in seconds: negative if
@@ -335,6 +363,19 @@ mod tests {
         assert!(scheme(&["HS256", "HS512"]).is_ok());
         assert!(scheme(&["RS256", "EdDSA"]).is_ok());
         assert!(scheme(&["HS256", "RS256"]).is_err());
+    }
+
+    #[test]
+    fn only_times_of_tokens_can_be_demanded() {
+        use crate::signature::{Fields, Scheme, Text};
+        let demands = |alg, must_claim: &[&'static str]| {
+            let (sig, algs, must_claim) = (vec!["header:x"], vec!["HS256"], must_claim.to_vec());
+            let text = Text { sig, alg: Some(alg), algs, must_claim, ..Text::default() };
+            Scheme::new(&text, &mut Fields::default()).is_ok()
+        };
+        assert!(demands("jwt", &["exp", "nbf", "iat"]));
+        assert!(!demands("jwt", &["jti"]), "no token that is signed here would have it");
+        assert!(!demands("hmac-sha256", &["exp"]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use zeroize::Zeroizing;
 
-use super::jwt::Alg;
+use super::jwt::{Alg, TimeClaim};
 use super::key::{Key, Material};
 use super::private_key::PrivateKey;
 use super::public_key::PublicKey;
@@ -38,6 +38,8 @@ pub struct Text<'a> {
     pub key_id: Option<&'a str>,
     /// Headers that must be among those that the request lists as signed.
     pub must_sign: Vec<&'a str>,
+    /// Times that a token must state: `exp`, `nbf`, `iat`.
+    pub must_claim: Vec<&'a str>,
     /// Locations of the delivery's id; the first one that has a value counts.
     pub id: Vec<&'a str>,
     /// What must be equal beside the proof.
@@ -119,6 +121,7 @@ pub struct Scheme {
     pub(super) unit: Unit,
     pub(super) key_id: Option<Slot>,
     pub(super) must_sign: Vec<String>,
+    pub(super) must_claim: Vec<TimeClaim>,
     pub(super) ids: Vec<Slot>,
     pub(super) binds: Vec<Bind>,
     each: bool,
@@ -158,6 +161,7 @@ impl Scheme {
             unit: text.unit.map_or(Ok(Unit::default()), str::parse)?,
             key_id,
             must_sign: text.must_sign.iter().map(|name| (*name).to_owned()).collect(),
+            must_claim: text.must_claim.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
             ids,
             binds,
             each: text.each,
@@ -186,6 +190,9 @@ impl Scheme {
         }
         if self.algorithm == Algorithm::Jwt && self.algs.is_empty() {
             return wrong("`algs` must say which algorithms of tokens are accepted");
+        }
+        if self.algorithm != Algorithm::Jwt && !self.must_claim.is_empty() {
+            return wrong("`must_claim` belongs to tokens");
         }
         let shared = self.algs.iter().filter(|alg| alg.public().is_none()).count();
         if shared > 0 && shared < self.algs.len() {

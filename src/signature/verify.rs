@@ -239,7 +239,11 @@ impl Scheme {
             };
             let Some(index) = keys.iter().position(signs) else { continue };
             let off = token.seconds_off(window.now);
+            let unstated = self.must_claim.iter().find(|time| !token.states(**time));
             values.set_claims(token.claims);
+            if let Some(time) = unstated {
+                return Err(Problem::Uncovered { place: time.to_string() });
+            }
             if off != 0 {
                 return Err(Problem::OutOfWindow { ahead_s: off, tolerance_s: jwt::LEEWAY_S.unsigned_abs() });
             }

@@ -4,6 +4,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use hookkeeper::catalog::{ProviderCatalog, SIGNING_SECRET, Signature};
 use hookkeeper::connector::{RawInbound, Rendered, TriggerSettings, Verifier, render};
@@ -11,6 +13,7 @@ use hookkeeper::event::{RejectReason, Timestamp};
 use hookkeeper::secrets::Secret;
 use hookkeeper::signature::{Encoding, Hash, Syntax};
 use hookkeeper::testkit::{Pair, Refused};
+use serde_json::Value;
 
 /// The order of the group that Ed25519 computes in (RFC 8032, section 5.1), least byte first.
 const ED25519_ORDER: [u8; 32] = [
@@ -364,6 +367,35 @@ fn the_timestamps_text_is_signed_verbatim() {
         case.accepts(&signed_by_hand(case, &plain, &plain));
         case.accepts(&signed_by_hand(case, &padded, &padded));
         let refusal = case.refusal(&signed_by_hand(case, &plain, &padded));
+        assert_eq!(refusal, Some(RejectReason::InvalidSignature), "{}", case.id());
+    });
+}
+
+/// Returns the delivery with its token signed anew, its claims changed.
+fn with_claims(case: &Case, change: impl Fn(&mut serde_json::Map<String, Value>)) -> RawInbound {
+    let (scheme, token) =
+        case.proof().rsplit_once(' ').map_or(("", case.proof()), |(scheme, token)| (scheme, token));
+    let mut parts = token.split('.');
+    let (header, claims) = (parts.next().unwrap(), parts.next().unwrap());
+    let mut claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    change(&mut claims);
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string()));
+    let secret = case.pair.trigger().secrets[SIGNING_SECRET][0].expose();
+    let signature = URL_SAFE_NO_PAD.encode(Hash::Sha256.hmac(secret, signed.as_bytes()));
+    case.with_proof(format!("{scheme} {signed}.{signature}").trim_start().to_owned())
+}
+
+#[test]
+fn a_token_that_never_expires_is_refused_where_the_providers_do() {
+    let expires = |case: &Case| {
+        let signature = case.signature();
+        signature.must_claim.iter().any(|name| name == "exp")
+            && signature.algs.iter().any(|alg| alg == "HS256")
+    };
+    for_each(5, expires, |case| {
+        case.accepts(&with_claims(case, |_| ()));
+        case.accepts(&with_claims(case, |claims| drop(claims.remove("nbf"))));
+        let refusal = case.refusal(&with_claims(case, |claims| drop(claims.remove("exp"))));
         assert_eq!(refusal, Some(RejectReason::InvalidSignature), "{}", case.id());
     });
 }

@@ -55,6 +55,10 @@ pub struct Signature {
     /// Headers that must be among the signed ones where the request lists these itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub must_sign: Vec<String>,
+    /// Times that a token must state, of `exp`, `nbf` and `iat`; what a token states of the first two is held
+    /// anyhow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub must_claim: Vec<String>,
     /// What must be equal beside the proof.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<Bind>,
