@@ -200,8 +200,7 @@ async fn trigger(state: &AdminState, act: &Act, id: &str, action: &str) -> Resul
             }
         }
     };
-    let changed = state.0.runtime.change_trigger(&id, change).await;
-    changed.map_err(|error| Problem::internal(&format_args!("{error:#}")))?;
+    state.0.runtime.change_trigger(&id, change).await?;
     audit(state, act, Some(id.clone()), code, &id).await?;
     let (reader, query) = (state.view().clone(), Query::default());
     ok(blocking(move || reader.get(&format!("triggers/{id}"), &query)).await?)

@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::connector::{ConnectorClient, FetchedKey, RawInbound, Verifier};
 use crate::event::{Fingerprint, ProviderId, Timestamp, TriggerId};
 use crate::event_log::{Ingested, Log};
-use crate::provider::{Activation, Change, Failure, PollStatus};
+use crate::provider::{Activation, Change, ChangeError, Failure, PollStatus};
 use crate::quarantine::{Quarantine, ReleaseError};
 use crate::replay::Replayer;
 use crate::secrets::{Secret, Vault};
@@ -60,8 +60,8 @@ pub trait Runtime: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the log does not take it, or the provider's actor is not there.
-    async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()>;
+    /// If there is no such trigger, the log does not take it, or the provider's actor is not there.
+    async fn change_trigger(&self, id: &TriggerId, change: Change) -> Result<(), ChangeError>;
 
     /// Says that a secret of the store was set or removed: whoever uses it resolves it anew.
     async fn secret_changed(&self, name: &str);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::event_log;
+use crate::provider::ChangeError;
 
 /// A refusal or failure, with a stable code and a sentence that helps.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -69,6 +70,20 @@ impl Problem {
             json[*name] = value.clone();
         }
         json
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::NoTrigger(id) => Self::not_found("trigger", id),
+            ChangeError::Log(error) => error.into(),
+            ChangeError::NotRunning(_) => Self::new(
+                503,
+                "provider_restarting",
+                "the trigger's provider is being restarted; try again in a few seconds",
+            ),
+        }
     }
 }
 

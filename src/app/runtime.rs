@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::Context as _;
 use async_trait::async_trait;
 
 use super::Clients;
@@ -13,7 +12,7 @@ use crate::connector::{ConnectorClient, FetchedKey, RawInbound, Verifier};
 use crate::event::{Fingerprint, ProviderId, Timestamp, TriggerId};
 use crate::event_log::Ingested;
 use crate::front_door::Door;
-use crate::provider::{Change, ProviderHandle, Providers, TriggerSnapshot};
+use crate::provider::{Change, ChangeError, ProviderHandle, Providers, TriggerSnapshot};
 use crate::quarantine::ReleaseError;
 
 /// The provider actors and the front door, as the admin API sees them.
@@ -44,8 +43,8 @@ impl Runtime for ProviderRuntime {
         self.providers.iter().map(status).collect()
     }
 
-    async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()> {
-        let provider = self.providers.of_trigger(id).with_context(|| format!("there is no trigger {id}"))?;
+    async fn change_trigger(&self, id: &TriggerId, change: Change) -> Result<(), ChangeError> {
+        let provider = self.providers.of_trigger(id).ok_or_else(|| ChangeError::NoTrigger(id.clone()))?;
         provider.change(id, change).await
     }
 

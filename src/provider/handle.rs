@@ -10,6 +10,7 @@ use arc_swap::Guard;
 
 use crate::connector::{ConnectorClient, ConnectorMetrics, Rejection, Signer};
 use crate::event::{ProviderId, Timestamp, TriggerId};
+use crate::event_log;
 use crate::event_log::record::Switch;
 use crate::flow::TokenBucket;
 use crate::secrets::Secret;
@@ -46,6 +47,20 @@ pub enum Change {
     Resume,
     /// Let an unsigned handshake teach the secret until then.
     Arm(Timestamp),
+}
+
+/// Why a trigger was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// No provider has it.
+    #[error("there is no trigger {0}")]
+    NoTrigger(TriggerId),
+    /// The log did not take the change.
+    #[error(transparent)]
+    Log(#[from] event_log::Error),
+    /// The actor is not there.
+    #[error(transparent)]
+    NotRunning(#[from] NotRunning),
 }
 
 /// One provider: its published snapshots, and the actor behind them.
@@ -136,7 +151,7 @@ impl ProviderHandle {
     /// # Errors
     ///
     /// If the log does not take it, or the actor is not there.
-    pub async fn change(&self, trigger_id: &TriggerId, change: Change) -> anyhow::Result<()> {
+    pub async fn change(&self, trigger_id: &TriggerId, change: Change) -> Result<(), ChangeError> {
         let id = trigger_id.clone();
         let switch = match change {
             Change::Pause => Switch::TriggerPaused(id, true),

@@ -28,7 +28,7 @@ mod turns;
 
 pub use actor::{Deps, LearnError, ProviderActor, sealed_name};
 pub use callbacks::Callbacks;
-pub use handle::{Change, ProviderHandle, Providers};
+pub use handle::{Change, ChangeError, ProviderHandle, Providers};
 pub use keys::{Document, PublishedKeys};
 pub use poller::PollStatus;
 pub use remote::Unavailable;

@@ -26,12 +26,13 @@ use hookkeeper::event::{
 use hookkeeper::event_log::record::{
     Attempted, Cause, NewRun, Next, Record, Routed, Start, Switch, Switched,
 };
-use hookkeeper::event_log::{Ingested, Log, NewEvent, Options};
-use hookkeeper::provider::{Activation, Change};
+use hookkeeper::event_log::{self, Ingested, Log, NewEvent, Options};
+use hookkeeper::provider::{Activation, Change, ChangeError};
 use hookkeeper::quarantine::{self, Quarantine, Refused, ReleaseError};
 use hookkeeper::replay::Replayer;
 use hookkeeper::secrets::{Secret, Vault};
 use hookkeeper::subscription::Subscription;
+use hookkeeper::supervise::NotRunning;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -74,6 +75,8 @@ impl Knowledge for Facts {
 struct Bare {
     log: Log,
     changed_secrets: Mutex<Vec<String>>,
+    /// Why the next change of a trigger comes to nothing.
+    refusal: Mutex<Option<ChangeError>>,
 }
 
 #[async_trait]
@@ -97,7 +100,10 @@ impl Runtime for Bare {
         vec![ProviderStatus { id: "github".parse().unwrap(), triggers, metrics, rebuilds: 0 }]
     }
 
-    async fn change_trigger(&self, id: &TriggerId, change: Change) -> anyhow::Result<()> {
+    async fn change_trigger(&self, id: &TriggerId, change: Change) -> Result<(), ChangeError> {
+        if let Some(refusal) = self.refusal.lock().take() {
+            return Err(refusal);
+        }
         let switch = match change {
             Change::Pause => Switch::TriggerPaused(id.clone(), true),
             Change::Resume => Switch::TriggerPaused(id.clone(), false),
@@ -186,7 +192,8 @@ impl Api {
             has_room: Box::new(|| true),
         })
         .unwrap();
-        let runtime = Arc::new(Bare { log: log.clone(), changed_secrets: Mutex::default() });
+        let runtime =
+            Arc::new(Bare { log: log.clone(), changed_secrets: Mutex::default(), refusal: Mutex::default() });
         let subscriptions = config.functions.iter().map(|function| Subscription::new(function).unwrap());
         let subscriptions = Arc::new(ArcSwap::from_pointee(subscriptions.collect::<Vec<_>>()));
         let state = AdminState::new(Parts {
@@ -560,6 +567,14 @@ fn triggers_and_functions_are_paused_armed_and_resumed() {
         assert!(until > Clock::system().now());
         api.post("triggers/notion/arm", json!({"for": "forever"})).await.is_problem(400, "invalid_body");
         api.post("triggers/gone/pause", json!({})).await.is_problem(404, "not_found");
+        for (refusal, status, code) in [
+            (ChangeError::NotRunning(NotRunning), 503, "provider_restarting"),
+            (ChangeError::Log(event_log::Error::Full), 503, "disk_full"),
+            (ChangeError::NoTrigger("github".parse().unwrap()), 404, "not_found"),
+        ] {
+            *api.runtime.refusal.lock() = Some(refusal);
+            api.post("triggers/github/pause", json!({})).await.is_problem(status, code);
+        }
         assert_eq!(api.post("functions/deploy/pause", json!({})).await.json()["state"], "paused");
         assert_eq!(api.post("functions/deploy/resume", json!({})).await.json()["state"], "active");
         let codes =
