@@ -49,7 +49,7 @@ pub struct Drain {
 /// Asks to start what is due. The alarm sends it.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct Look;
+pub(super) struct Look;
 
 /// The actor. See the module.
 pub struct Dispatcher {

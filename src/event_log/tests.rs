@@ -4,6 +4,7 @@ mod fold;
 mod start;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -338,10 +339,16 @@ async fn panic_of_the_fold_is_told_to_those_who_wait_for_it() {
 
 #[tokio::test]
 async fn device_that_does_not_answer_holds_nobody_for_ever() {
+    static IS_STUCK: AtomicBool = AtomicBool::new(true);
     let bed = Bed::memory();
-    bed.store.as_ref().unwrap().interrupt(Some(|| std::thread::sleep(Duration::from_millis(500))));
+    bed.store.as_ref().unwrap().interrupt(Some(|| {
+        while IS_STUCK.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    }));
     let deadline = (Instant::now() + Duration::from_millis(50)).checked_sub(DEVICE_GRACE).unwrap();
     let stalled = bed.log().ingest(vec![new_event(None)], deadline).await;
+    IS_STUCK.store(false, Ordering::Relaxed);
     assert!(matches!(stalled, Err(IngestError::Failing(Error::Stalled))), "{stalled:?}");
 }
 

@@ -371,7 +371,8 @@ mod tests {
         let started = Instant::now();
         assert_eq!(evaluate(source, body), Err(Failure::Cost), "{source}");
         let took = started.elapsed();
-        assert!(took < Duration::from_secs(1), "{took:?} for {source}");
+        // Far from what it takes where nothing else runs, and from what it would take without the limit.
+        assert!(took < Duration::from_secs(5), "{took:?} for {source}");
     }
 
     #[test]

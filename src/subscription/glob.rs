@@ -84,7 +84,8 @@ mod tests {
         let text = "a".repeat(200_000);
         let started = std::time::Instant::now();
         check(&pattern, &text, false);
-        assert!(started.elapsed() < std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+        // Backtracking would take longer than anybody waits.
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
     }
 
     /// The definition, as slow as it is plain.
