@@ -26,6 +26,10 @@ const ACK_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the start waits for connectors: deliveries to one that takes longer get 503 until it is there.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
 
+/// Most threads for the polls of one connector in code: one for each trigger up to that, and with more triggers they
+/// share them. A poll that blocks its thread holds up only those that share it.
+const POLL_THREADS_MAX: usize = 8;
+
 /// What all provider actors share.
 pub(super) struct Shared<'a> {
     pub(super) log: &'a Log,
@@ -38,7 +42,7 @@ pub(super) struct Shared<'a> {
 }
 
 /// Starts the actor of every provider that a trigger or client uses: it also keeps what permits know. Their threads go into `arbiters`: one for all
-/// actors, and one for the callbacks of each connector in code, which might block it.
+/// actors, and for each connector in code, which might block them, one for its callbacks and some for its polls.
 pub(super) async fn start(
     options: &ServeOptions,
     shared: &Shared<'_>,
@@ -64,12 +68,16 @@ pub(super) async fn start(
             (Arc::new(trigger.clone()), Arc::new(fixed(config.server.body_limit, trigger, entry)))
         };
         let callbacks = if entry.is_coded {
-            let own = Arbiter::new();
-            let handle = own.handle();
-            arbiters.push(own);
-            handle
+            let polls = triggers.iter().filter(|trigger| trigger.poll().is_some()).count();
+            let mut own = || {
+                let own = Arbiter::new();
+                let handle = own.handle();
+                arbiters.push(own);
+                handle
+            };
+            Callbacks::on(own()).with_polls_on((0..polls.min(POLL_THREADS_MAX)).map(|_| own()).collect())
         } else {
-            actors.clone()
+            Callbacks::on(actors.clone())
         };
         let deps = Deps {
             log: shared.log.clone(),
@@ -81,7 +89,7 @@ pub(super) async fn start(
             permits: shared.permits.clone(),
             public_url: config.server.public_url.clone(),
             registry: options.registry.clone(),
-            callbacks: Callbacks::on(callbacks),
+            callbacks,
             triggers: triggers.into_iter().map(with_fixed).collect(),
         };
         handles.push(ProviderHandle::start(deps, &actors));

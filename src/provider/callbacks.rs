@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
@@ -22,12 +23,28 @@ pub(super) enum Unfinished {
 
 /// Where the calls run.
 #[derive(Clone)]
-pub struct Callbacks(ArbiterHandle);
+pub struct Callbacks {
+    arbiter: ArbiterHandle,
+    /// Where polls run, if not there: poll triggers have them in turn.
+    polls: Arc<[ArbiterHandle]>,
+}
 
 impl Callbacks {
     /// Runs calls on the given thread. Connectors that may block it should share it with nobody.
     pub fn on(arbiter: ArbiterHandle) -> Self {
-        Self(arbiter)
+        Self { arbiter, polls: Arc::new([]) }
+    }
+
+    /// Runs polls on these threads: one that blocks its own holds up neither other calls nor polls on others.
+    #[must_use]
+    pub fn with_polls_on(self, polls: Vec<ArbiterHandle>) -> Self {
+        Self { polls: polls.into(), ..self }
+    }
+
+    /// Returns where the polls of a provider's poll trigger run, by its number among them.
+    pub(super) fn of_poll(&self, number: usize) -> Self {
+        let own = number.checked_rem(self.polls.len()).map(|at| self.polls[at].clone());
+        Self::on(own.unwrap_or_else(|| self.arbiter.clone()))
     }
 
     /// Makes a call; it is dropped when it takes longer than `limit`, and when this future is dropped.
@@ -37,7 +54,7 @@ impl Callbacks {
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Unfinished> {
         let (mut done, result) = oneshot::channel();
-        self.0.spawn(async move {
+        self.arbiter.spawn(async move {
             tokio::select! {
                 outcome = AssertUnwindSafe(call).catch_unwind() => drop(done.send(outcome)),
                 () = done.closed() => {}

@@ -2,7 +2,7 @@
 //! came, and only then how far it has come.
 //!
 //! Part of the provider's actor, which runs one for each poll trigger, so that one that hangs holds up no
-//! other. The cursor is written after the events, never before: a crash in between has the provider
+//! other; in a connector in code, also one that blocks its thread. The cursor is written after the events, never before: a crash in between has the provider
 //! asked for them again, and their dedupe keys tell that they are there. Beyond the trigger's dedupe
 //! window, a server that was killed just then and stayed down stores them twice.
 
@@ -96,11 +96,13 @@ enum Turn {
 impl Poller {
     /// Returns one for each poll trigger.
     pub(super) fn all(deps: &Deps, published: &Arc<Published>) -> Vec<Self> {
-        let polled = deps.triggers.iter().enumerate().filter_map(|(index, (trigger, fixed))| {
+        let is_poll = |(_, (trigger, _)): &(usize, &(Arc<Trigger>, Arc<Fixed>))| trigger.poll().is_some();
+        let triggers = deps.triggers.iter().enumerate().filter(is_poll).enumerate();
+        let polled = triggers.filter_map(|(number, (index, (trigger, fixed)))| {
             Some(Self {
                 events: OwnEvents { log: deps.log.clone(), provider: deps.entry.id.clone() },
                 clock: deps.clock.clone(),
-                callbacks: deps.callbacks.clone(),
+                callbacks: deps.callbacks.of_poll(number),
                 published: published.clone(),
                 index,
                 every: trigger.poll()?.every,

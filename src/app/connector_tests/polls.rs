@@ -197,6 +197,31 @@ async fn a_poll_that_hangs_is_cut_off_made_again_and_holds_up_nobody() {
 }
 
 #[actix::test]
+#[allow(
+    clippy::await_holding_lock,
+    reason = "what it blocks is another thread, for as long as the test lasts"
+)]
+async fn a_poll_that_blocks_its_thread_holds_up_neither_other_polls_nor_activations() {
+    let plan = &[("poll_tick", &[Does::Blocks][..])];
+    let script = Arc::new(Script { has_orders: true, ..Arc::into_inner(Script::new(plan)).unwrap() });
+    *script.feed.lock().unwrap() = vec![ticket(1)];
+    let blocked = script.clone();
+    let blocked = blocked.blocked.lock().unwrap();
+    let house = House::start(script.clone()).await;
+    house.clock.set(house.next_at("tickets").await.max(house.next_at("orders").await));
+    house.holds("the poll that blocks", || script.calls("poll_tick") == 1).await;
+    house.holds("another trigger's poll", || house.events("orders").len() == 1).await;
+    let acme = house.running.providers.of_trigger(&"acme".parse().unwrap()).unwrap();
+    house.holds("a running actor", || acme.is_running()).await;
+    assert!(acme.crash());
+    house.holds("an activation by the next one", || script.calls("activate") == 2).await;
+    drop(blocked);
+    house.next_poll().await;
+    assert_eq!(house.polled(), ["ticket-1"]);
+    house.stop().await;
+}
+
+#[actix::test]
 async fn one_turn_of_polls_is_bounded() {
     let script = Script::new(&[]);
     *script.feed.lock().unwrap() = (1..=25).map(ticket).collect();
