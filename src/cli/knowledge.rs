@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::config::{
-    ClientFacts, ClientGiven, Knowledge, Proof, ProviderFacts, SecretFact, SecretRef, SettingFact,
+    ClientFacts, ClientFault, ClientGiven, Knowledge, Outbound, Proof, ProviderFacts, SecretFact, SecretRef,
+    SettingFact, Tls,
 };
 use crate::connector::{
     BuildError, ClientSettings, ConnectorRegistry, SchemeFacts, TriggerSettings, Verifier, private_scheme,
-    validate_client,
+    validate_client, validate_client_secret,
 };
+use crate::front_door::load_tls;
+use crate::outbound;
 use crate::secrets::{SecretError, resolve_without_store};
 use crate::subscription::Subscription;
 
@@ -54,17 +57,30 @@ impl Knowledge for BuiltIn {
         Ok(of_scheme(facts, &entry, scheme))
     }
 
-    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), String> {
-        let entry = match &facts.own {
-            Some(text) => self.own(text)?,
-            None => self.0.catalog().get(&facts.provider).cloned().ok_or("the provider is gone")?,
-        };
+    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), ClientFault> {
+        let entry = self.client_entry(facts).map_err(|reason| ClientFault { setting: None, reason })?;
         let given = ClientSettings {
             base_url: given.base_url.clone(),
             settings: given.settings.clone(),
             secrets: given.secrets.clone(),
         };
-        validate_client(&entry, &given).map_err(|error| one_line(&error))
+        validate_client(&entry, &given).map_err(|error| ClientFault {
+            setting: error.setting().map(str::to_owned),
+            reason: one_line(&error),
+        })
+    }
+
+    fn try_client_secret(&self, facts: &ClientFacts, name: &str, secret: &SecretRef) -> Result<(), String> {
+        let Ok(secret) = resolve_without_store(secret) else { return Ok(()) };
+        validate_client_secret(&*self.client_entry(facts)?, name, &secret)
+    }
+
+    fn try_url(&self, url: &str, outbound: &Outbound) -> Result<(), String> {
+        outbound::judge_url(url, outbound)
+    }
+
+    fn try_tls(&self, tls: &Tls) -> Result<(), String> {
+        load_tls(tls).map(drop).map_err(|error| one_line(&error))
     }
 
     fn compile_cel(&self, expression: &str) -> Result<(), String> {
@@ -97,6 +113,16 @@ impl BuiltIn {
         match &facts.own {
             Some(text) => self.own(text),
             None => self.0.catalog().get(&facts.id).cloned().ok_or_else(|| "the provider is gone".to_owned()),
+        }
+    }
+
+    fn client_entry(&self, facts: &ClientFacts) -> Result<Arc<ProviderEntry>, String> {
+        match &facts.own {
+            Some(text) => self.own(text),
+            None => {
+                let entry = self.0.catalog().get(&facts.provider).cloned();
+                entry.ok_or_else(|| "the provider is gone".to_owned())
+            }
         }
     }
 

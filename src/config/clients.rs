@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::document::{Node, Section};
-use super::knowledge::{ClientFacts, ClientGiven, ProviderFacts};
+use super::knowledge::{ClientFacts, ClientFault, ClientGiven, ProviderFacts};
 use super::raw::{Reader, optional};
-use super::{Client, SecretRef};
+use super::{Client, Outbound, Scope, SecretRef};
 use crate::event::ProviderId;
 
 /// Reads all clients.
@@ -13,12 +13,13 @@ pub(super) fn read_clients(
     reader: &Reader<'_>,
     root: &Section<'_>,
     own: &[ProviderFacts],
+    outbound: &Outbound,
 ) -> Option<Vec<Client>> {
     let Some(node) = root.get("clients") else { return Some(Vec::new()) };
     let section = node.section()?;
     let read = |(name, node): (&str, Node<'_>)| {
         let (provider, facts) = provider(reader, &section, own, name)?;
-        Table { reader, provider, facts }.read(&node.section()?)
+        Table { reader, provider, facts, outbound }.read(&node.section()?)
     };
     // All are read before the first failure counts, so that each is reported.
     section.entries().map(read).collect::<Vec<_>>().into_iter().collect()
@@ -59,6 +60,7 @@ struct Table<'a> {
     reader: &'a Reader<'a>,
     provider: ProviderId,
     facts: ClientFacts,
+    outbound: &'a Outbound,
 }
 
 impl Table<'_> {
@@ -73,12 +75,20 @@ impl Table<'_> {
             settings: settings.clone(),
             secrets: secrets.keys().cloned().collect(),
         };
-        if let Err(reason) = self.reader.knowledge.validate_client(&self.facts, &given) {
-            let remedy = format!("see `hookkeeper providers show {}`", self.provider);
-            section.missing("secrets", reason, remedy);
+        if let Err(fault) = self.reader.knowledge.validate_client(&self.facts, &given) {
+            self.report(section, fault);
             return None;
         }
         Some(Client { provider: self.provider, secrets, settings, base_url })
+    }
+
+    fn report(&self, section: &Section<'_>, ClientFault { setting, reason }: ClientFault) {
+        let remedy = format!("see `hookkeeper providers show {}`", self.provider);
+        let table = section.get("settings").and_then(|node| node.section());
+        match setting.and_then(|name| table?.get(&name)) {
+            Some(node) => node.wrong(reason, remedy),
+            None => section.missing("secrets", reason, remedy),
+        }
     }
 
     fn base_url(&self, node: &Node<'_>) -> Option<String> {
@@ -88,6 +98,10 @@ impl Table<'_> {
                 "a provider's API is called over https, at a URL without query and fragment",
                 "write it as the provider has it, such as https://github.example.com/api/v3",
             );
+            return None;
+        }
+        if let Err(reason) = self.reader.knowledge.try_url(&url, self.outbound) {
+            node.wrong("this address is not called", reason);
             return None;
         }
         Some(url.trim_end_matches('/').to_owned())
@@ -114,11 +128,28 @@ impl Table<'_> {
                 complete = false;
             }
             match self.reader.client_secrets(&node) {
-                Some(list) => drop(secrets.insert(name.to_owned(), list)),
+                Some(list) => {
+                    self.try_secrets(&node, name, &list);
+                    secrets.insert(name.to_owned(), list);
+                }
                 None => complete = false,
             }
         }
         complete.then_some(secrets)
+    }
+
+    /// Reports what is there and is no secret of the name.
+    fn try_secrets(&self, node: &Node<'_>, name: &str, list: &[SecretRef]) {
+        for secret in list {
+            // What is in a file may be mended while the server runs.
+            let skips_file = self.reader.scope == Scope::Serve && matches!(secret, SecretRef::File(_));
+            if self.reader.scope == Scope::Text || skips_file {
+                continue;
+            }
+            if let Err(reason) = self.reader.knowledge.try_client_secret(&self.facts, name, secret) {
+                node.wrong_secret(format!("the secret of {secret} does not serve"), reason);
+            }
+        }
     }
 
     fn settings(&self, section: &Section<'_>) -> Option<BTreeMap<String, String>> {

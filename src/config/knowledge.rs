@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::SecretRef;
+use super::{Outbound, SecretRef, Tls};
 
 /// What a catalogue entry demands of the triggers that use it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -61,6 +61,15 @@ pub struct ClientGiven {
     pub settings: BTreeMap<String, String>,
     /// Names of secrets.
     pub secrets: BTreeSet<String>,
+}
+
+/// Why no client can be made of what a configuration gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFault {
+    /// The setting that is wrong, where it is one.
+    pub setting: Option<String>,
+    /// What is missing or makes no sense, in one line.
+    pub reason: String,
 }
 
 /// The kind of a trigger that does not say.
@@ -162,9 +171,40 @@ pub trait Knowledge {
     ///
     /// # Errors
     ///
-    /// If something is missing or makes no sense; the text says what, in one line.
-    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), String> {
+    /// If something is missing or makes no sense.
+    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), ClientFault> {
         let _ = (facts, given);
+        Ok(())
+    }
+
+    /// Holds what a reference names against the form that a client's secret of the name has. What is not there, or
+    /// is kept in the store, is passed over.
+    ///
+    /// # Errors
+    ///
+    /// If it has another form; the text says which one is expected.
+    fn try_client_secret(&self, facts: &ClientFacts, name: &str, secret: &SecretRef) -> Result<(), String> {
+        let _ = (facts, name, secret);
+        Ok(())
+    }
+
+    /// Tells whether a URL may be called, as far as no name has to be looked up for it.
+    ///
+    /// # Errors
+    ///
+    /// If its address must not be called; the text says which setting allows it.
+    fn try_url(&self, url: &str, outbound: &Outbound) -> Result<(), String> {
+        let _ = (url, outbound);
+        Ok(())
+    }
+
+    /// Tries a certificate and its key, both of which can be read.
+    ///
+    /// # Errors
+    ///
+    /// If they do not parse, or do not go together; the text says which.
+    fn try_tls(&self, tls: &Tls) -> Result<(), String> {
+        let _ = tls;
         Ok(())
     }
 

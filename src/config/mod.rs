@@ -25,7 +25,9 @@ use crate::event::{FunctionId, ProviderId, TriggerId};
 use crate::schedule::Schedule;
 
 pub use document::Source;
-pub use knowledge::{ClientFacts, ClientGiven, Knowledge, Proof, ProviderFacts, SecretFact, SettingFact};
+pub use knowledge::{
+    ClientFacts, ClientFault, ClientGiven, Knowledge, Proof, ProviderFacts, SecretFact, SettingFact,
+};
 pub use problem::{Problem, Warning};
 pub use raw::{Scope, load};
 pub use units::{format_duration, format_size, parse_duration, parse_size};

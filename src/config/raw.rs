@@ -95,7 +95,8 @@ impl Reader<'_> {
         if let (Some(triggers), Some(functions)) = (&triggers, &functions) {
             check_sign_as(self, root, triggers, functions, &own);
         }
-        let clients = read_clients(self, root, &own);
+        let judged_by = outbound.clone().unwrap_or_default();
+        let clients = read_clients(self, root, &own, &judged_by);
         Some(Config {
             server: server?,
             log: log?,
@@ -174,7 +175,17 @@ impl Reader<'_> {
         let remedy = "tls = { cert = \"cert.pem\", key = \"key.pem\" }";
         let cert = section.require("cert", remedy).and_then(|node| self.readable(&node));
         let key = section.require("key", remedy).and_then(|node| self.readable(&node));
-        Some(Tls { cert: cert?, key: key? })
+        let tls = Tls { cert: cert?, key: key? };
+        if self.scope != Scope::Text
+            && let Err(reason) = self.knowledge.try_tls(&tls)
+        {
+            node.wrong(
+                reason,
+                "give PEM files: of the certificate and its chain, and of the private key that belongs to it",
+            );
+            return None;
+        }
+        Some(tls)
     }
 
     pub(super) fn readable(&self, node: &Node<'_>) -> Option<PathBuf> {

@@ -26,7 +26,7 @@ pub use batch::BatchPart;
 pub use catalog_connector::CatalogConnector;
 pub use client::{
     CALL_TIMEOUT, CallOptions, ClientBuildError, ClientError, ClientParts, ClientSecrets, ClientSettings,
-    ConnectorClient, NoMethods, OwnSecrets, RestClient, validate_client,
+    ConnectorClient, NoMethods, OwnSecrets, RestClient, validate_client, validate_client_secret,
 };
 pub use contract::{
     ActivationHandle, CURSOR_BYTES_MAX, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,

@@ -21,7 +21,15 @@ pub enum Error {
         /// What is wrong with it.
         source: pem::Error,
     },
-    /// Certificate and key do not go together, or are of a kind that is not supported.
+    /// The key is another certificate's.
+    #[error("the key {} does not belong to the certificate {}", key.display(), cert.display())]
+    Mismatch {
+        /// The certificates' file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// Certificate or key are broken, or are of a kind that is not supported.
     #[error("certificate {} and key {} do not serve: {source}", cert.display(), key.display())]
     Unusable {
         /// The certificates' file.
@@ -45,11 +53,18 @@ pub fn load(tls: &Tls) -> Result<rustls::ServerConfig, Error> {
     };
     let certs: Vec<_> = CertificateDer::pem_file_iter(&tls.cert)
         .and_then(Iterator::collect)
+        .and_then(|found: Vec<_>| if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) })
         .map_err(pem("certificates", &tls.cert))?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(pem("a private key", &tls.key))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certs, key))
-        .map_err(|source| Error::Unusable { cert: tls.cert.clone(), key: tls.key.clone(), source })
+        .map_err(|source| {
+            let (cert, key) = (tls.cert.clone(), tls.key.clone());
+            match source {
+                rustls::Error::InconsistentKeys(_) => Error::Mismatch { cert, key },
+                source => Error::Unusable { cert, key, source },
+            }
+        })
 }

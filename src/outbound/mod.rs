@@ -247,6 +247,21 @@ fn literal(url: &Url) -> Option<IpAddr> {
     }
 }
 
+/// Judges the address of a URL's host as far as no name has to be looked up: one that stands in the URL, or that
+/// the settings pin a name to.
+///
+/// # Errors
+///
+/// If it must not be called; the text says why, and which setting allows it.
+pub fn judge_url(url: &str, settings: &Outbound) -> Result<(), String> {
+    let (url, host) = read_url(url).map_err(|error| error.to_string())?;
+    let pinned = || Some(settings.hosts.get(&host.to_ascii_lowercase())?.ip());
+    match literal(&url).or_else(pinned) {
+        Some(address) => Resolver::new(settings).judge(address).map_err(|why| why.to_string()),
+        None => Ok(()),
+    }
+}
+
 fn head(request: &Request<'_>) -> Option<(Method, HeaderMap)> {
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers {

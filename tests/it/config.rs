@@ -209,3 +209,31 @@ fn settings_that_make_no_sense_are_found_before_the_server_starts() {
     assert!(told.contains("the settings make no sense") && told.contains("{bodi}"), "{told}");
     assert!(told.contains("triggers.a.settings") && told.contains("providers show hmac"), "{told}");
 }
+
+#[test]
+fn check_tries_the_certificate_and_its_key() {
+    let folder = folder_with("[server]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n");
+    let certified = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (own, other) = (certified(), certified());
+    let (cert, key, other) =
+        (own.cert.pem(), own.signing_key.serialize_pem(), other.signing_key.serialize_pem());
+    let check = |cert: &str, key: &str, expected: Option<&str>| {
+        std::fs::write(folder.path().join("cert.pem"), cert).unwrap();
+        std::fs::write(folder.path().join("key.pem"), key).unwrap();
+        for command in ["check", "serve"] {
+            let Some(expected) = expected else { continue };
+            let output = run(folder.path(), &[command], &[]);
+            assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+            let told = stderr(&output);
+            assert!(told.contains("hookkeeper.toml:2:7") && told.contains(expected), "{told}");
+        }
+    };
+    let missing = run(folder.path(), &["check"], &[]);
+    assert!(stderr(&missing).contains("server.tls.cert"), "{}", stderr(&missing));
+    check(&cert, &other, Some("does not belong to the certificate"));
+    check("no PEM", &key, Some("cannot read certificates from"));
+    check(&cert, &cert, Some("cannot read a private key from"));
+    check(&cert, &key, None);
+    let good = run(folder.path(), &["check"], &[]);
+    assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
+}

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rustls::SignatureScheme;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::sign::Signer;
 use serde_json::{Value, json};
 
 use super::ClientError;
@@ -46,16 +47,37 @@ pub(super) fn app_token(key: &Secret, app_id: &str, now: Timestamp) -> Result<Se
     Ok(Secret::new(format!("{signed}.{signature}")))
 }
 
+/// Tells whether GitHub may know an app by this: its number, or its client id.
+pub(super) fn is_app_id(text: &str) -> bool {
+    let is_client_id = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    match text.strip_prefix("Iv") {
+        Some(rest) => !rest.is_empty() && is_client_id(rest),
+        None => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// Validates that a secret is a key that an app may sign with.
+///
+/// # Errors
+///
+/// If it is no RSA private key in PEM; the text does not repeat it.
+pub(super) fn validate_app_key(key: &Secret) -> Result<(), String> {
+    signer(key).map(drop)
+}
+
 /// Signs with RS256. The key is rustls' provider's to use: it takes the same time whatever the key is.
 fn sign(key: &Secret, message: &[u8]) -> Result<Vec<u8>, String> {
+    signer(key)?.sign(message).map_err(|_| "the private key does not sign".to_owned())
+}
+
+fn signer(key: &Secret) -> Result<Box<dyn Signer>, String> {
     let expected = "the private key is no RSA key in PEM, as GitHub hands it out";
     let text = std::str::from_utf8(key.expose()).map_err(|_| expected)?;
     // Variables often hold the key on one line.
     let text = zeroize::Zeroizing::new(text.replace("\\n", "\n"));
     let der = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| expected)?;
     let key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| expected)?;
-    let signer = key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]).ok_or(expected)?;
-    signer.sign(message).map_err(|_| "the private key does not sign".to_owned())
+    Ok(key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]).ok_or(expected)?)
 }
 
 /// A token of an installation, and how long it is used.
@@ -194,6 +216,16 @@ mod tests {
         for text in ["hunter2", "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----", &ed25519] {
             let error = app_token(&Secret::new(text), "1", at(0)).unwrap_err();
             assert!(error.contains("RSA key in PEM") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_app_is_known_by_its_number_or_its_client_id() {
+        for good in ["12345", "Iv1.8a61f9b3a7aba766", "Iv23liabcDEF"] {
+            assert!(is_app_id(good), "{good}");
+        }
+        for bad in ["", "Iv", "my-app", " 12345", "12345\n", "Iv1/../x"] {
+            assert!(!is_app_id(bad), "{bad:?}");
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use url::Url;
 
+use super::github_app::{is_app_id, validate_app_key};
 use crate::catalog::{BodyKind, ClientAuth, ClientMethod, ClientSpec, ProviderEntry};
+use crate::secrets::Secret;
 
 /// What a configuration says of a provider's client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,12 +45,32 @@ pub enum ClientBuildError {
         /// What is needed.
         needs: String,
     },
+    /// A setting has another form than the provider's.
+    #[error("the setting {name} of the client of {provider} is no {expected}")]
+    Setting {
+        /// The provider.
+        provider: String,
+        /// The setting.
+        name: String,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// With the settings put in, there is no URL.
     #[error("the base URL of {provider} is no https URL with a host, and without user, query and fragment")]
     BaseUrl {
         /// The provider.
         provider: String,
     },
+}
+
+impl ClientBuildError {
+    /// Returns the setting that is wrong, where it is one.
+    pub fn setting(&self) -> Option<&str> {
+        match self {
+            ClientBuildError::Setting { name, .. } => Some(name),
+            _ => None,
+        }
+    }
 }
 
 /// A client's texts with the settings put in.
@@ -95,6 +117,13 @@ impl Plan {
             methods.insert(method.name.clone(), method);
         }
         let auth = auth.map(|auth| with_settings(auth, &fill));
+        if let Some(ClientAuth::GithubApp { app_id, .. }) = &auth
+            && !is_app_id(app_id)
+        {
+            let expected = "id of a GitHub App: expected the number that its page shows as App ID, or its Client ID, \
+                            which begins with Iv";
+            return Err(ClientBuildError::Setting { provider, name: "app_id".to_owned(), expected });
+        }
         Ok(Self { base, auth, headers, body: client.body, methods, names: client.method_names() })
     }
 }
@@ -215,6 +244,18 @@ fn with_settings(auth: &ClientAuth, fill: &impl Fn(&str) -> Option<String>) -> C
 /// If no client can be made of it.
 pub fn validate_client(entry: &ProviderEntry, given: &ClientSettings) -> Result<(), ClientBuildError> {
     Plan::new(entry, given).map(drop)
+}
+
+/// Validates that a secret has the form that the ways of authentication which use it need.
+///
+/// # Errors
+///
+/// If it has another one; the text says what is expected, and does not repeat the secret.
+pub fn validate_client_secret(entry: &ProviderEntry, name: &str, secret: &Secret) -> Result<(), String> {
+    let ways = entry.client.iter().flat_map(|client| &client.auth);
+    let is_app_key =
+        |auth: &ClientAuth| matches!(auth, ClientAuth::GithubApp { secret, .. } if secret == name);
+    if ways.into_iter().any(is_app_key) { validate_app_key(secret) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Calls through a running server: configuration, admin API, command line, audit.
 
 use hookkeeper::clock::Clock;
+use hookkeeper::signature::{Hash, PrivateKey, PublicScheme};
 use serde_json::{Value, json};
 
 use super::TOKEN;
@@ -253,6 +254,20 @@ fn check_finds_what_is_wrong_with_a_client() {
         "[clients.github]\nsecrets = { private_key = \"file:app.pem\" }\nsettings = { app_id = \"1\" }\n",
         &[],
     );
+    let app = "[clients.github]\nsecrets = { private_key = \"env:X\" }\n";
+    check(&format!("{app}settings = {{ app_id = \"Iv1.8a61f9b3a7aba766\" }}\n"), &[]);
+    check(
+        &format!("{app}settings = {{ app_id = \"my-app\" }}\n"),
+        &["key: clients.github.settings.app_id", "is no id of a GitHub App", "Client ID"],
+    );
+    let private = "[clients.github]\nsecrets = { token = \"env:X\" }\nbase_url = \"https://10.1.2.3/api\"\n";
+    check(private, &["clients.github.base_url", "10.1.2.3 is private", "outbound.allow_private"]);
+    check(&format!("[outbound]\nallow_private = [\"10.0.0.0/8\"]\n{private}"), &[]);
+    let pinned = private.replace("10.1.2.3", "GHE.example.com");
+    check(
+        &format!("[outbound]\nhosts = {{ \"ghe.example.com\" = \"127.0.0.1:443\" }}\n{pinned}"),
+        &["loopback"],
+    );
     check("[clients.githb]\n", &["unknown provider", "did you mean `github`?"]);
     check("[clients.zoom]\n", &["nothing is known of the API of `zoom`"]);
     check(
@@ -283,4 +298,21 @@ fn check_finds_what_is_wrong_with_a_client() {
          [[providers.client.secrets]]\nname = \"key\"\nabout = \"x\"\n",
         &["this is no catalogue entry", "secret \"key\" is not used"],
     );
+}
+
+#[test]
+fn check_tries_the_key_of_an_app() {
+    let table =
+        "[clients.github]\nsecrets = { private_key = \"file:app.pem\" }\nsettings = { app_id = \"1\" }\n";
+    let server = Server::prepare(table);
+    let checked = |key: &str| {
+        std::fs::write(server.folder.path().join("app.pem"), key).unwrap();
+        let checked = server.run(&["check"]);
+        (checked.status.code(), String::from_utf8_lossy(&checked.stderr).into_owned())
+    };
+    let pem = PrivateKey::generate(PublicScheme::RsaPkcs1(Hash::Sha256)).to_pem();
+    assert_eq!(checked(&pem).0, Some(0));
+    let (code, told) = checked("hunter2");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("no RSA key in PEM") && !told.contains("hunter2"), "{told}");
 }
