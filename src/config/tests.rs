@@ -50,7 +50,8 @@ impl Knowledge for Surroundings {
     fn read_provider(&self, entry: &str) -> Result<ProviderFacts, String> {
         let table: toml::Table = toml::from_str(entry).map_err(|error| error.message().to_owned())?;
         let id = table.get("id").and_then(toml::Value::as_str).ok_or("`id` is missing")?;
-        Ok(ProviderFacts { id: id.into(), ..ProviderFacts::default() })
+        let is_placeholder = table.get("connector").is_some_and(|it| it.as_str() == Some("code"));
+        Ok(ProviderFacts { id: id.into(), is_placeholder, ..ProviderFacts::default() })
     }
 
     fn with_settings(
@@ -394,6 +395,23 @@ fn a_placeholder_is_used_by_no_trigger_and_no_client() {
     for problem in problems {
         assert!(problem.remedy.as_ref().unwrap().contains("cli::main_with"), "{problem:?}");
     }
+}
+
+#[test]
+fn a_placeholder_in_the_place_of_a_catalogue_entry_is_warned_of() {
+    let warned = |text: &str| good(text).1;
+    let warnings = warned("[[providers]]\nid = \"github\"\nconnector = \"code\"\n");
+    assert!(warnings[0].contains("takes the place of the catalogue's `github`"), "{warnings:?}");
+    assert_eq!(warnings.len(), 1);
+    for fine in ["[[providers]]\nid = \"github\"\n", "[[providers]]\nid = \"own\"\nconnector = \"code\"\n"] {
+        assert_eq!(warned(fine), Vec::<String>::new(), "{fine}");
+    }
+}
+
+#[test]
+fn a_provider_that_is_not_asked_is_told_once() {
+    let text = format!("{TRIGGER}kind = \"poll\"\nevery = \"5m\"\n");
+    bad(&text, &[(5, "triggers.github.kind", "provider `github` has no poll triggers")]);
 }
 
 #[test]

@@ -59,7 +59,16 @@ pub(super) fn read_providers(
                 item.wrong(format!("provider `{}` is defined twice", fact.id), "give each an id of its own");
                 complete = false;
             }
-            Ok(fact) => facts.push(fact),
+            Ok(fact) => {
+                let replaces = |id: &str| reader.knowledge.provider(id).is_some_and(|it| !it.is_placeholder);
+                if fact.is_placeholder && replaces(&fact.id) {
+                    item.risky(
+                        format!("this takes the place of the catalogue's `{}` and is a placeholder: nothing can use it", fact.id),
+                        "remove connector = \"code\", give it an id of its own, or run a program that registers its connector",
+                    );
+                }
+                facts.push(fact);
+            }
             Err(reason) => {
                 item.wrong(
                     format!("this is no catalogue entry: {reason}"),
@@ -148,6 +157,13 @@ fn claimed_path(section: &Section<'_>, id: Option<&TriggerId>) -> Option<String>
     }
 }
 
+/// Tells whether a table says that its provider is asked.
+fn is_asked(section: &Section<'_>) -> bool {
+    section
+        .get("kind")
+        .is_some_and(|node| node.is_string() && node.string("a kind").is_some_and(|kind| kind == POLL))
+}
+
 /// Tells whether a table has a key of cron triggers.
 fn looks_scheduled(section: &Section<'_>) -> bool {
     CRON_KEYS.iter().any(|key| section.get(key).is_some())
@@ -188,7 +204,8 @@ impl Table<'_> {
             let remedy = "remove the key; for a schedule: provider = \"cron\", kind = \"cron\"";
             section.unknown_name(key, message, [], remedy);
         }
-        if section.get(EVERY).is_some() {
+        // Who asks for a poll that the provider does not have has been told so, and wrote what a poll needs.
+        if section.get(EVERY).is_some() && !is_asked(section) {
             let message = "a webhook trigger has no `every`: its provider decides when";
             section.unknown_name(EVERY, message, [], "remove the key, or add kind = \"poll\"");
         }

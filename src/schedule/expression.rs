@@ -126,7 +126,33 @@ impl Field {
             FIELDS.iter().position(|field| field.name == self.name).expect("the field is one of them");
         let mut alone = ["*"; FIELDS.len()];
         alone[place] = part;
-        parser(&alone.join(" ")).map(drop).map_err(|_| wrong())
+        parser(&alone.join(" ")).map(drop).map_err(|_| self.backwards(part).unwrap_or_else(wrong))
+    }
+
+    /// Says which range of a field that was refused ends before it begins, if one does.
+    fn backwards(&self, part: &str) -> Option<Problem> {
+        let range = part.split(',').filter_map(|item| item.split('/').next()).find(|range| {
+            let ends = range.split_once('-').map(|(from, to)| (self.number(from), self.number(to)));
+            matches!(ends, Some((Some(from), Some(to))) if from > to)
+        })?;
+        let (from, to) = range.split_once('-')?;
+        Some(Problem::new(
+            format!("the range `{}` of the {} runs backwards", shown(range), self.name),
+            format!(
+                "ranges go upward: write `{}`, or two ranges for one that goes over the end; {}",
+                shown(&format!("{to}-{from}")),
+                self.takes
+            ),
+        ))
+    }
+
+    /// Returns the number that a value or word of the field stands for.
+    fn number(&self, text: &str) -> Option<usize> {
+        let first = usize::from(self.name == "month");
+        // The names of months and days; the letters beside them stand for no one number.
+        let is_it = |word: &&str| word.len() == 3 && word.eq_ignore_ascii_case(text);
+        let word = self.words.iter().position(is_it).map(|place| place + first);
+        word.or_else(|| text.parse().ok())
     }
 }
 

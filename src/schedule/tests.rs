@@ -127,6 +127,12 @@ fn check_problem(expression: &str, what: &str) {
 
 #[test]
 fn a_wrong_expression_is_told_by_its_field() {
+    check_problem("50-10 * * * *", "the range `50-10` of the minute runs backwards");
+    check_problem("0 1,17-9/2 * * *", "the range `17-9` of the hour runs backwards");
+    check_problem("0 0 * NOV-FEB *", "the range `NOV-FEB` of the month runs backwards");
+    check_problem("0 0 * * FRI-TUE", "the range `FRI-TUE` of the day of the week runs backwards");
+    check_problem("0 0 5-L * *", "`5-L` is no day of the month");
+    check_problem("50-70 * * * *", "`50-70` is no minute");
     check_problem("61 * * * *", "`61` is no minute");
     check_problem("* 24 * * *", "`24` is no hour");
     check_problem("60 * * * * *", "`60` is no second");
@@ -137,7 +143,7 @@ fn a_wrong_expression_is_told_by_its_field() {
     check_problem("0 0 * * 8", "`8` is no day of the week");
     check_problem("JAN * * * *", "`JAN` is no minute");
     check_problem("*/0 * * * *", "`*/0` is no minute");
-    check_problem("5-1 * * * *", "`5-1` is no minute");
+    check_problem("5-1 * * * *", "the range `5-1` of the minute runs backwards");
     check_problem("a * * * *", "`a` is no minute");
     check_problem("", "the schedule has 0 fields, not 5 or 6");
     check_problem("* * * *", "the schedule has 4 fields, not 5 or 6");
