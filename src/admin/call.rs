@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::act::{Act, Done, fields, ok};
 use super::view::shown;
 use super::{AdminState, Problem};
+use crate::catalog::{PLACEHOLDER, ProviderEntry};
 use crate::config::parse_duration;
 use crate::connector::{CALL_TIMEOUT, CallOptions, ClientError};
 use crate::event_log::record::{Audit, Record};
@@ -71,8 +72,7 @@ pub(super) async fn perform(state: &AdminState, act: &Act, id: &str) -> Result<D
         }
         None => Problem::not_found("provider", shown(id)),
     })?;
-    let client =
-        state.0.runtime.client(&entry.id).ok_or_else(|| not_configured(id, entry.client.is_some()))?;
+    let client = state.0.runtime.client(&entry.id).ok_or_else(|| not_configured(entry))?;
     let began = tokio::time::Instant::now();
     let called = client.call_with(&call.method, call.args, &options).await;
     let method: String = call.method.chars().take(METHOD_CHARS_MAX).collect();
@@ -85,8 +85,10 @@ pub(super) async fn perform(state: &AdminState, act: &Act, id: &str) -> Result<D
     }
 }
 
-fn not_configured(id: &str, has_client: bool) -> Problem {
-    let detail = match has_client {
+fn not_configured(entry: &ProviderEntry) -> Problem {
+    let id = &entry.id;
+    let detail = match entry.client.is_some() {
+        _ if entry.is_placeholder() => format!("{id} is a placeholder: {PLACEHOLDER}"),
         true => format!(
             "the client of {id} is not configured: add [clients.{id}] (see `hookkeeper providers show {id}`)"
         ),

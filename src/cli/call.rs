@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::render::{self, BOLD, Cell, DIM, Table, note};
 use super::source::{Source, post};
 use super::{Reach, Usage, settings};
-use crate::catalog::{ArgType, ClientMethod, ProviderEntry};
+use crate::catalog::{ArgType, ClientMethod, PLACEHOLDER, ProviderEntry};
 use crate::config::{Scope, nearest};
 
 /// Largest file of arguments, in bytes: what the admin API takes.
@@ -93,7 +93,9 @@ impl Call {
             let items: Vec<Value> = methods.iter().map(described).collect();
             return render::json(&json!({"items": items, "next_cursor": null}));
         }
-        if methods.is_empty() {
+        if entry.is_placeholder() {
+            note(format_args!("{} is a placeholder: {PLACEHOLDER}", entry.id));
+        } else if methods.is_empty() {
             note(format_args!(
                 "nothing is known of the API of {}: describe it in a [[providers]] table's [client]",
                 entry.id

@@ -14,13 +14,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::client::Client;
-use super::render::text;
+use super::render::{note, text};
 use super::settings::{self, Settings};
 use super::source::{addresses, local_client, reachable};
 use super::test_key::{self, TestKey};
 use super::{ConfigFile, Usage, providers};
 use crate::admin::Query;
-use crate::catalog::{ProviderEntry, SIGNING_SECRET, Sample, TriggerKind};
+use crate::catalog::{PLACEHOLDER, ProviderEntry, SIGNING_SECRET, Sample, TriggerKind};
 use crate::config::{Scope, SecretRef, Trigger, nearest};
 use crate::connector::{Rendered, SignRequest, Signer, TriggerSettings, generate_secret, private_scheme};
 use crate::event::{Header, Timestamp};
@@ -75,6 +75,12 @@ impl Target {
         let lacks_secret = needs_secret && wanted.secret.is_none() && !wanted.invalid;
         if trigger.is_none() && (wanted.url.is_none() || lacks_secret) {
             return Err(no_trigger(&settings, &entry, private)?.into());
+        }
+        if entry.is_placeholder() {
+            note(format_args!(
+                "{} is a placeholder, signed for as its entry's data says: {PLACEHOLDER}",
+                entry.id
+            ));
         }
         let url = match (wanted.url, trigger) {
             (Some(url), _) => {
@@ -167,6 +173,11 @@ fn no_trigger(
     private: Option<PublicScheme>,
 ) -> anyhow::Result<Usage> {
     let id = &entry.id;
+    if entry.is_placeholder() {
+        return Ok(Usage(format!(
+            "{id} is a placeholder, of which there can be no trigger here: {PLACEHOLDER}"
+        )));
+    }
     let Some(private) = private else {
         return Ok(Usage(format!(
             "no trigger of `{id}` is configured here: give --url and --secret, or name another configuration with --config"

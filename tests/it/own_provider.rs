@@ -128,6 +128,21 @@ fn an_entry_whose_connector_is_code_is_a_placeholder_until_one_is_registered() {
     let told = String::from_utf8(tested.stdout).unwrap();
     assert!(tested.status.code() == Some(1) && told.contains("nothing to run"), "{told}");
 
+    for (args, code) in [
+        (&["send", "acme"][..], 2),
+        (&["send", "acme", "--url", "http://127.0.0.1:9/"], 2),
+        (&["call", "acme"], 0),
+        (&["call", "acme", "ping"], 2),
+    ] {
+        let refused = server.run(args);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(code), "{args:?}: {told}");
+        assert!(
+            told.contains("acme is a placeholder") && told.contains("cli::main_with"),
+            "{args:?}: {told}"
+        );
+    }
+
     std::fs::write(server.folder.path().join("body.json"), "{}").unwrap();
     let verified = server.run(&["verify", "acme", "--body", "body.json"]);
     let told = String::from_utf8(verified.stderr).unwrap();
