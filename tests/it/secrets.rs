@@ -346,7 +346,19 @@ fn secrets_in_files_are_picked_up_when_they_change() {
             .as_str()
             .is_some_and(|problem| problem.contains("cannot read the secret file"))
     });
+    let warned = |server: &Server| {
+        let listed =
+            request(server.admin, "GET", "/api/v1/secrets", &[("authorization", "Bearer token2")], b"")
+                .json();
+        listed["items"][0]["warnings"][0].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(warned(&server).ends_with("what it was before goes on serving"), "{}", warned(&server));
     assert_eq!(deliver(&server, "hook 2", "4"), 200);
+    // After a restart there is nothing that it was before.
+    assert_eq!(server.stop(), Some(0));
+    server.restart();
+    assert!(warned(&server).ends_with("until it can, deliveries get 503"), "{}", warned(&server));
+    assert_eq!(deliver(&server, "hook 2", "4a"), 503);
     // And comes back as another one.
     std::fs::write(keys.join("hook.new"), "hook 3\n").unwrap();
     std::fs::rename(keys.join("hook.new"), keys.join("hook")).unwrap();

@@ -9,7 +9,7 @@ use crate::admin::Problem;
 use crate::config::{Config, SecretRef, Trigger, is_store_name};
 use crate::event::Timestamp;
 use crate::event_log::record::SecretTimes;
-use crate::provider::{LastGood, TriggerSecrets, trigger_secrets};
+use crate::provider::{Activation, LastGood, TriggerSecrets, trigger_secrets};
 
 /// How long after its last success a secret that is not the current one counts as in use.
 const IN_USE_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
@@ -83,6 +83,14 @@ impl View {
         whole(items.into_iter().map(Item::into_json).collect())
     }
 
+    /// Tells whether the running server takes a trigger's deliveries, which it does only with every secret that the
+    /// configuration names, found now or before; nothing of a server that does not run.
+    fn is_active(&self, trigger: &Trigger) -> Option<bool> {
+        let statuses = self.runtime.as_ref()?.triggers();
+        let status = statuses.iter().find(|status| status.id == trigger.id)?;
+        Some(matches!(status.activation, Activation::Active | Activation::Paused))
+    }
+
     fn secrets_of_trigger(&self, trigger: &Trigger) -> Vec<Item> {
         let Some(entry) = self.catalog.get(trigger.provider.as_str()) else { return Vec::new() };
         let state = self.log.state();
@@ -109,16 +117,17 @@ impl View {
                 ..base()
             });
         }
+        let served_on = match self.is_active(trigger) {
+            Some(true) => "what it was before goes on serving",
+            Some(false) => "until it can, deliveries get 503",
+            None => "as seen from here",
+        };
         for missing in unresolved {
             let is_it = |reference: &SecretRef| reference.to_string() == missing.reference;
             let list = trigger.secrets.get(&missing.name).map(Vec::as_slice).unwrap_or_default();
             let is_current = list.first().is_none_or(is_it);
             let of_reference =
                 |it: &&SecretTimes| it.name == missing.name && it.reference == missing.reference;
-            let served_on = match self.runtime {
-                Some(_) => "what it was before goes on serving",
-                None => "as seen from here",
-            };
             items.push(Item {
                 state: Some(if is_current { "current" } else { "previous" }),
                 times: times.iter().filter(of_reference).max_by_key(|it| it.added_at).cloned(),
