@@ -147,10 +147,18 @@ impl Pair {
         let Some(signature) = &self.entry.signature else { return false };
         let is_bound =
             signature.binds.iter().any(|bind| bind.unless.is_none() && bind.equals.contains("{body|sha"));
-        let content = signature.content.as_deref().unwrap_or("{body}");
+        let content = self.with_settings(signature.content.as_deref().unwrap_or("{body}"));
         let is_covered = ["{body}", "{body|sha", "{body.keyed:"].iter().any(|body| content.contains(body));
         let is_signed = !matches!(signature.alg.as_deref(), Some("jwt" | "token"));
         !signature.each && (is_bound || is_covered && is_signed)
+    }
+
+    /// Puts the trigger's settings, and the defaults of the others, into a text of the entry.
+    fn with_settings(&self, text: &str) -> String {
+        self.entry.settings.iter().fold(text.to_owned(), |text, setting| {
+            let given = self.trigger.settings.get(&setting.name).or(setting.default.as_ref());
+            given.map_or_else(|| text.clone(), |value| text.replace(&format!("${{{}}}", setting.name), value))
+        })
     }
 
     /// Signs a request of the given kind as the provider does at the time `at`.

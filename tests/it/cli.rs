@@ -265,6 +265,20 @@ fn what_an_entry_leaves_open_is_given_to_its_test() {
     fails(&server, &test(&["header=a", "header=b"]), 2, "`header` is given twice");
     assert!(server.cli(&["providers", "test", "--help"]).contains("--setting <KEY=VALUE>"));
 
+    // What is signed may itself be a setting.
+    for (content, expected) in [
+        ("content={body}", "ok      a changed byte does not verify"),
+        ("content={timestamp}.{body}", "ok      a changed byte does not verify"),
+        ("content={json:/type}", "skipped a changed byte does not verify: the proof does not cover"),
+    ] {
+        let mut args = vec!["--setting", "header=X-Sig", "--setting", content];
+        if content.contains("timestamp") {
+            args.extend(["--setting", "timestamp=header:X-Time"]);
+        }
+        let told = server.run(&[&["providers", "test", "hmac"][..], &args].concat());
+        assert!(text(&told.stdout).contains(expected), "{content}: {}", text(&told.stdout));
+    }
+
     // Of vectors, one that says nothing takes what is given, and one that says something keeps it.
     let sign = |what: &str, rest: &str| {
         format!(
