@@ -6,6 +6,7 @@
 //! caller's business.
 
 mod address;
+mod certificate;
 mod resolver;
 
 use std::net::IpAddr;
@@ -284,6 +285,9 @@ fn failed(host: &str, error: reqwest::Error) -> Error {
     while let Some(cause) = next {
         if let Some(why) = cause.downcast_ref::<Unusable>() {
             return unusable(host, why);
+        }
+        if let Some(why) = certificate::refusal(cause) {
+            return Error::Unreachable { host: host.to_owned(), why: why.to_owned() };
         }
         causes.push(cause.to_string());
         next = cause.source();
