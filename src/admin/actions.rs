@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::act::{Act, Done, Nothing, audit, audit_line, blocking, fields, ok};
 use super::query::Query;
-use super::view::{event_id, run_id, shown};
+use super::view::{event_id, run_id};
 use super::{AdminState, Problem, call, quarantine, replays, secrets};
 use crate::config::parse_duration;
 use crate::event::{FunctionId, RunId, RunState, TriggerId};
@@ -169,7 +169,8 @@ struct Arm {
 }
 
 async fn trigger(state: &AdminState, act: &Act, id: &str, action: &str) -> Result<Done, Problem> {
-    let not_found = || Problem::not_found("trigger", shown(id));
+    let known = || state.0.config.triggers.iter().map(|trigger| trigger.id.as_str());
+    let not_found = || Problem::unknown("trigger", id, known());
     let id: TriggerId = id.parse().map_err(|_| not_found())?;
     let trigger = state.0.config.trigger(&id).ok_or_else(not_found)?;
     let (change, code) = match action {
@@ -208,7 +209,8 @@ async fn trigger(state: &AdminState, act: &Act, id: &str, action: &str) -> Resul
 
 async fn function(state: &AdminState, act: &Act, id: &str, paused: bool) -> Result<Done, Problem> {
     fields::<Nothing>(&act.body)?;
-    let not_found = || Problem::not_found("function", shown(id));
+    let known = || state.0.config.functions.iter().map(|function| function.id.as_str());
+    let not_found = || Problem::unknown("function", id, known());
     let id: FunctionId = id.parse().map_err(|_| not_found())?;
     state.0.config.function(&id).ok_or_else(not_found)?;
     let switch = Switch::FunctionPaused(id.clone(), paused);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::act::{Act, Done, fields, ok};
-use super::view::shown;
+use super::view::unknown_provider;
 use super::{AdminState, Problem};
 use crate::catalog::{PLACEHOLDER, ProviderEntry};
 use crate::config::parse_duration;
@@ -65,13 +65,7 @@ pub(super) async fn perform(state: &AdminState, act: &Act, id: &str) -> Result<D
     let call: Call = fields(&act.body)?;
     let options = call.options()?;
     let catalog = &state.view().catalog;
-    let entry = catalog.get(id).ok_or_else(|| match catalog.nearest(id) {
-        Some(near) => {
-            let detail = format!("there is no provider {}; did you mean `{near}`?", shown(id));
-            Problem::new(404, "not_found", detail)
-        }
-        None => Problem::not_found("provider", shown(id)),
-    })?;
+    let entry = catalog.get(id).ok_or_else(|| unknown_provider(catalog, id))?;
     let client = state.0.runtime.client(&entry.id).ok_or_else(|| not_configured(entry))?;
     let began = tokio::time::Instant::now();
     let called = client.call_with(&call.method, call.args, &options).await;

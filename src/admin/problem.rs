@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::view::shown;
+use crate::config::nearest;
 use crate::event_log;
 use crate::provider::ChangeError;
 
@@ -42,6 +44,12 @@ impl Problem {
     /// 404: there is no such thing.
     pub fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
         Self::new(404, "not_found", format!("there is no {what} {id}"))
+    }
+
+    /// 404: among the `known` things there is none of the id; names the nearest.
+    pub fn unknown<'k>(what: &str, id: &str, known: impl IntoIterator<Item = &'k str>) -> Self {
+        let near = nearest(id, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Self::new(404, "not_found", format!("there is no {what} {}{near}", shown(id)))
     }
 
     /// 409: the thing is not in a state that allows it.

@@ -108,6 +108,22 @@ impl Query {
         self.text(name).map(read).transpose()
     }
 
+    /// Reads the `cursor` of a page.
+    ///
+    /// # Errors
+    ///
+    /// If it is none that a page ended with.
+    pub fn cursor<T: FromStr>(&self) -> Result<Option<T>, Problem> {
+        let read = |text: &str| {
+            text.parse().map_err(|_| {
+                let detail = "parameter `cursor`: this is no cursor; give `next_cursor` of the page before as it \
+                              stands there, or leave it out for the first page";
+                Problem::bad("invalid_parameter", detail)
+            })
+        };
+        self.text("cursor").map(read).transpose()
+    }
+
     /// Reads the `limit` of a page.
     ///
     /// # Errors
@@ -193,6 +209,16 @@ mod tests {
         assert!(query.flag("flag").unwrap() && !query.flag("none").unwrap());
         assert_eq!(Query::parse("a=1&a=2").unwrap_err().code, "repeated_parameter");
         assert_eq!(Query::parse("a=%ff").unwrap_err().code, "invalid_query");
+    }
+
+    #[test]
+    fn a_cursor_is_what_a_page_ended_with() {
+        let read = |text: &str| Query::parse(text).unwrap().cursor::<u64>();
+        assert_eq!(read("cursor=7").unwrap(), Some(7));
+        assert_eq!(read("").unwrap(), None);
+        let problem = read("cursor=zz").unwrap_err();
+        assert_eq!((problem.status, problem.code), (400, "invalid_parameter"));
+        assert!(problem.detail.contains("`next_cursor` of the page before"), "{problem}");
     }
 
     #[test]

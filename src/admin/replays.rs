@@ -210,7 +210,8 @@ pub(super) async fn start(state: &AdminState, act: &Act) -> Result<Done, Problem
     }
     let choice = choice(asked.functions, asked.force)?;
     if let Some(unknown) = choice.functions.iter().find(|id| state.0.config.function(id).is_none()) {
-        return Err(Problem::not_found("function", unknown));
+        let known = state.0.config.functions.iter().map(|function| function.id.as_str());
+        return Err(Problem::unknown("function", unknown.as_str(), known));
     }
     let now = state.view().clock.now();
     let request = Request {

@@ -575,6 +575,19 @@ fn triggers_and_functions_are_paused_armed_and_resumed() {
             *api.runtime.refusal.lock() = Some(refusal);
             api.post("triggers/github/pause", json!({})).await.is_problem(status, code);
         }
+        for (path, near) in [("triggers/notio/pause", "notion"), ("functions/deplo/pause", "deploy")] {
+            let detail = api.post(path, json!({})).await.is_problem(404, "not_found");
+            assert!(detail.ends_with(&format!("did you mean `{near}`?")), "{detail}");
+        }
+        for (path, near) in [("triggers/notio", "notion"), ("providers/gihub", "github")] {
+            let detail = api.get(path).await.is_problem(404, "not_found");
+            assert!(detail.ends_with(&format!("did you mean `{near}`?")), "{detail}");
+        }
+        for listing in ["events", "runs", "dead-letters", "quarantine", "log/events"] {
+            let refused = api.get(&format!("{listing}?cursor=zz")).await;
+            let detail = refused.is_problem(400, "invalid_parameter");
+            assert!(detail.contains("`next_cursor` of the page before"), "{listing}: {detail}");
+        }
         assert_eq!(api.post("functions/deploy/pause", json!({})).await.json()["state"], "paused");
         assert_eq!(api.post("functions/deploy/resume", json!({})).await.json()["state"], "active");
         let codes =

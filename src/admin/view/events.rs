@@ -114,7 +114,7 @@ impl View {
                 false
             })
         };
-        let mut found = match (query.get::<Position>("after")?, query.get::<Position>("cursor")?) {
+        let mut found = match (query.get::<Position>("after")?, query.cursor::<Position>()?) {
             (Some(_), Some(_)) => {
                 return Err(Problem::bad("invalid_parameter", "use `cursor` or `after`, not both"));
             }

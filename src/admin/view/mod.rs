@@ -141,10 +141,24 @@ fn whole(items: Vec<Value>) -> Value {
     page(items, None::<&str>)
 }
 
+/// Says that there is no such provider; names the one that the catalogue holds for nearest.
+pub(super) fn unknown_provider(catalog: &ProviderCatalog, id: &str) -> Problem {
+    match catalog.nearest(id) {
+        Some(near) => {
+            let detail = format!("there is no provider {}; did you mean `{near}`?", shown(id));
+            Problem::new(404, "not_found", detail)
+        }
+        None => Problem::not_found("provider", shown(id)),
+    }
+}
+
 /// Returns the item of the given id out of a listing.
 fn named(listing: Value, what: &str, id: &str) -> Result<Value, Problem> {
     let Value::Array(items) = listing["items"].clone() else { return Err(Problem::not_found(what, id)) };
-    items.into_iter().find(|item| item["id"] == id).ok_or_else(|| Problem::not_found(what, shown(id)))
+    match items.iter().find(|item| item["id"] == id) {
+        Some(item) => Ok(item.clone()),
+        None => Err(Problem::unknown(what, id, items.iter().filter_map(|item| item["id"].as_str()))),
+    }
 }
 
 /// Returns a text from outside in a form that is safe in an error.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{View, shown, whole};
+use super::{View, unknown_provider, whole};
 use crate::admin::Problem;
 use crate::config::{Config, Cron, Function, Handler, Trigger, format_duration};
 use crate::event::RunState;
@@ -37,7 +37,7 @@ impl View {
 
     /// Returns one provider's catalogue entry.
     pub(super) fn provider(&self, id: &str) -> Result<Value, Problem> {
-        let entry = self.catalog.get(id).ok_or_else(|| Problem::not_found("provider", shown(id)))?;
+        let entry = self.catalog.get(id).ok_or_else(|| unknown_provider(&self.catalog, id))?;
         crate::catalog::whole(entry).map_err(|error| Problem::internal(&error))
     }
 

@@ -38,7 +38,7 @@ impl View {
     pub(super) fn quarantined(&self, query: &Query) -> Result<Value, Problem> {
         query.only(&[FILTERS.as_slice(), &["limit", "cursor"]].concat())?;
         let filter = self.held_filter(query)?;
-        let (found, next) = self.quarantine.list(&filter, query.get("cursor")?, query.limit()?)?;
+        let (found, next) = self.quarantine.list(&filter, query.cursor()?, query.limit()?)?;
         Ok(page(found.iter().map(item).collect(), next))
     }
 

@@ -19,7 +19,7 @@ impl View {
     /// Reads a topic, oldest first, after a position.
     pub(super) fn topic(&self, topic: &str, query: &Query) -> Result<Value, Problem> {
         query.only(&["after", "cursor", "limit"])?;
-        let after = query.get::<Position>("cursor")?.or(query.get::<Position>("after")?);
+        let after = query.cursor::<Position>()?.or(query.get::<Position>("after")?);
         let found = self.log.read_topic(topic, after, query.limit()?)?;
         let items = found.items.iter().map(|(position, record)| {
             let mut shown = record_json(record);

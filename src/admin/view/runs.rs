@@ -22,7 +22,7 @@ impl View {
     pub(super) fn runs(&self, query: &Query) -> Result<Value, Problem> {
         query.only(&["state", "function", "trigger", "since", "until", "limit", "cursor"])?;
         let filter = RunFilter { state: query.get("state")?, ..self.run_filter(query)? };
-        let runs = self.runs_shown(&filter, query.get("cursor")?, query.limit()?)?;
+        let runs = self.runs_shown(&filter, query.cursor()?, query.limit()?)?;
         Ok(page(runs.items.iter().map(|run| self.run_item(run)).collect(), runs.next))
     }
 
@@ -89,7 +89,7 @@ impl View {
     /// Lists dead runs that no newer run of the same event and function stands for.
     pub(super) fn dead_letters(&self, query: &Query) -> Result<Value, Problem> {
         query.only(&["function", "trigger", "since", "until", "limit", "cursor"])?;
-        let cursor = query.get::<RunId>("cursor")?;
+        let cursor = query.cursor::<RunId>()?;
         let (letters, next) = self.dead(query, cursor.as_ref(), query.limit()?)?;
         Ok(page(letters.iter().map(|run| self.run_item(run)).collect(), next))
     }
