@@ -113,7 +113,8 @@ pub struct CallOptions {
     pub timeout: Duration,
     /// On whose behalf it is made: live calls go before replays, these before backfills.
     pub lane: Lane,
-    /// Tells the provider that a repeated call is the same, where its API has a place for it.
+    /// Tells the provider that a repeated call is the same, where its API has a place for it. Where it has none, the
+    /// key is not sent and the call is made as without one: a caller of many providers need not know which is which.
     pub idempotency_key: Option<String>,
 }
 
