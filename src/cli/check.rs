@@ -1,12 +1,19 @@
 //! `check`: every problem of a configuration in one run.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use clap::Args;
+use serde_json::Value;
 
-use super::render::{GREEN, note, out};
+use super::render::{GREEN, YELLOW, note, out};
+use super::settings::Settings;
+use super::source::local_client;
 use super::{ConfigFile, settings};
-use crate::config::Scope;
+use crate::admin::Query;
+use crate::config::{Scope, SecretRef};
+use crate::event_log::{self, Log};
+use crate::secrets::SecretError;
 
 /// `check`.
 #[derive(Args)]
@@ -27,7 +34,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let (source, is_quick_start) = settings::find(&self.config)?;
         // The quick start's secret is made when it is first served.
         let scope = if self.offline || is_quick_start { Scope::Text } else { Scope::Full };
@@ -37,8 +44,12 @@ impl Check {
             write!(out(), "{}", settings.config)?;
             return Ok(());
         }
+        let unkept = if scope == Scope::Full { unkept(&settings).await } else { Vec::new() };
+        for name in &unkept {
+            note(format_args!("{YELLOW}warning{YELLOW:#}: {}", SecretError::NotStored(name.clone())));
+        }
         let (triggers, functions) = (settings.config.triggers.len(), settings.config.functions.len());
-        let warnings = match settings.warnings.len() {
+        let warnings = match settings.warnings.len() + unkept.len() {
             0 => String::new(),
             1 => ", 1 warning".to_owned(),
             count => format!(", {count} warnings"),
@@ -51,6 +62,67 @@ impl Check {
         ));
         Ok(())
     }
+}
+
+/// Returns the names of stored secrets that the configuration refers to and nobody has set. Nothing comes of what
+/// cannot be looked at: a server that runs and does not answer, or a log that does not open.
+async fn unkept(settings: &Settings) -> Vec<String> {
+    let mut names = stored_names(settings);
+    if names.is_empty() {
+        return names;
+    }
+    let data = &settings.config.log.path;
+    if !data.is_dir() {
+        return names;
+    }
+    match Log::open_reader(data) {
+        Ok(log) => {
+            let is_kept = |name: &String| log.state().sealed(name).is_some_and(|sealed| !sealed.is_empty());
+            names.retain(|name| !is_kept(name));
+            names
+        }
+        Err(event_log::Error::Locked { .. }) => {
+            let listed = match local_client(&settings.config) {
+                Ok(client) => client.get("secrets", &Query::default()).await.ok(),
+                Err(_) => None,
+            };
+            let Some(listed) = listed else { return Vec::new() };
+            let items = listed["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            // Of one that is kept and does not open, the server's listing tells more than this would.
+            let says_missing = |item: &Value, missing: &str| item["problem"].as_str() == Some(missing);
+            names.retain(|name| {
+                let missing = SecretError::NotStored(name.clone()).to_string();
+                let reference = format!("store:{name}");
+                let mut of_name = items.iter().filter(|item| item["reference"] == reference.as_str());
+                of_name.all(|item| says_missing(item, &missing))
+            });
+            names
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Returns the names of the stored secrets that a configuration refers to, but for those that handshakes bring.
+fn stored_names(settings: &Settings) -> Vec<String> {
+    let config = &settings.config;
+    let of_triggers = config.triggers.iter().flat_map(|trigger| {
+        let entry = settings.catalog.get(trigger.provider.as_str());
+        let is_learned = move |name: &str| {
+            entry.is_some_and(|entry| entry.secrets.iter().any(|spec| spec.learned && spec.name == name))
+        };
+        let asked = trigger.secrets.iter().filter(move |(name, _)| !is_learned(name));
+        asked.flat_map(|(_, list)| list).chain(&trigger.public_keys)
+    });
+    let of_functions = config.functions.iter().flat_map(|function| &function.signing_secret);
+    let of_clients = config.clients.iter().flat_map(|client| client.secrets.values().flatten());
+    let all = of_triggers.chain(of_functions).chain(of_clients).chain(&config.server.admin_token);
+    let names: BTreeSet<String> = all
+        .filter_map(|reference| match reference {
+            SecretRef::Store(name) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    names.into_iter().collect()
 }
 
 fn plural(count: usize) -> &'static str {

@@ -230,7 +230,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(command) => command.run(),
         Command::Init(command) => command.run(),
-        Command::Check(command) => command.run(),
+        Command::Check(command) => block_on(command.run()),
         Command::Send(command) => block_on(command.run()),
         Command::Verify(command) => command.run(),
         Command::Events(command) => block_on(command.run()),

@@ -364,6 +364,39 @@ fn names_that_no_secret_can_have_are_refused() {
 }
 
 #[test]
+fn check_warns_of_a_stored_secret_that_nobody_has_set() {
+    let trigger = |id: &str| {
+        format!(
+            "[[triggers]]\nid = \"{id}\"\nprovider = \"{id}\"\nsecrets = {{ signing_secret = \"store:{id}/it\" }}\n"
+        )
+    };
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{}{}",
+        trigger("github"),
+        trigger("asana")
+    );
+    let mut server = Server::prepare(&config);
+    let warned = |server: &Server| {
+        let checked = server.run(&["check"]);
+        let told = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(0), "{told}");
+        // What a handshake brings nobody sets.
+        assert!(!told.contains("asana/it"), "{told}");
+        told.contains("set it with `hookkeeper secrets set github/it`") && told.contains("1 warning")
+    };
+    assert!(warned(&server), "before there is a data folder");
+    server.restart();
+    assert!(warned(&server), "of the running server");
+    assert_eq!(server.stop(), Some(0));
+    assert!(warned(&server), "of the stopped server's folder");
+    let set = with_input(server.folder.path(), &["secrets", "set", "github/it"], b"hunter2");
+    assert!(set.status.success(), "{}", text(&set.stderr));
+    assert!(!warned(&server));
+    server.restart();
+    assert!(!warned(&server));
+}
+
+#[test]
 fn stored_secrets_are_set_before_the_first_start_and_used_by_send() {
     let receiver = Receiver::start();
     let text = config(&receiver.url("/fn"));
