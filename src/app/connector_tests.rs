@@ -347,6 +347,15 @@ impl House {
         serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
     }
 
+    /// Keeps a secret of this name, as an operator does.
+    async fn keep(&self, name: &str) {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let url = format!("http://{}/api/v1/secrets/{name}", self.running.started.admin);
+        let put = client.put(url).header("content-type", "application/json").body(r#"{"value": "hunter2"}"#);
+        let answer = put.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{name}");
+    }
+
     /// Returns a trigger as the admin API shows it.
     async fn shown(&self, id: &str) -> serde_json::Value {
         let triggers = self.admin("/api/v1/triggers").await;
@@ -513,11 +522,15 @@ async fn a_changed_secret_has_only_what_uses_it_activated_before_its_time() {
     let calls = || (house.script.calls("init"), house.script.calls("activate"));
     let failure = |id: &str| house.snapshot(id).failure.clone();
 
+    house.holds("a failure", || failure("acme").is_some() && failure("tickets").is_some()).await;
     let failed = failure("acme").unwrap();
     provider.refresh().await.unwrap();
     assert_eq!((calls(), failure("acme")), ((1, 0), Some(failed.clone())), "nothing of it has changed");
+    house.keep("github/api").await;
+    assert_eq!(calls(), (1, 0), "it is another's");
     house.clock.set(failed.next_at);
     house.until("an activation", |it| it.failure.is_none()).await;
+    house.holds("a refusal", || failure("tickets").is_some_and(|it| it.attempts == 2)).await;
     assert_eq!(calls(), (2, 2), "once with the one that is refused, once without");
 
     let refused = failure("tickets").unwrap();
@@ -528,6 +541,16 @@ async fn a_changed_secret_has_only_what_uses_it_activated_before_its_time() {
     house.clock.set(refused.next_at);
     house.holds("another attempt", || failure("tickets").is_some_and(|it| it.attempts == 3)).await;
     assert_eq!(calls(), (2, 5));
+    house.stop().await;
+}
+
+#[actix::test]
+async fn a_secret_that_the_connector_asks_for_itself_ends_the_pause() {
+    let house = House::start(Script::new(&[("init", &[Does::Fails])])).await;
+    house.until("a failure", |it| it.failure.is_some()).await;
+    house.keep("acme/api").await;
+    assert_eq!(house.script.calls("init"), 2);
+    house.until("an activation", |it| it.activation() == Activation::Active).await;
     house.stop().await;
 }
 

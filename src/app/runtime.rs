@@ -48,7 +48,13 @@ impl Runtime for ProviderRuntime {
         provider.change(id, change).await
     }
 
-    async fn secret_changed(&self, _name: &str) {
+    async fn secret_changed(&self, name: &str) {
+        // A connector in code asks for those of its own namespace by itself.
+        let is_of =
+            |id: &ProviderId| name.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        for provider in self.providers.iter().filter(|provider| is_of(provider.id())) {
+            provider.end_pause();
+        }
         self.keeper.refresh().await;
     }
 

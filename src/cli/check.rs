@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
@@ -15,6 +17,9 @@ use crate::config::{Scope, SecretRef};
 use crate::event_log::{self, Log};
 use crate::secrets::SecretError;
 
+/// How long a running server is given to say which secrets it keeps.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
 /// `check`.
 #[derive(Args)]
 #[command(after_help = "\
@@ -26,7 +31,7 @@ pub(super) struct Check {
     /// Print the configuration in effect, defaults included; secrets stay references
     #[arg(long)]
     print: bool,
-    /// Check the text alone: not whether variables are set and files are there
+    /// Check the text alone: not whether variables are set, files are there and stored secrets were set
     #[arg(long)]
     offline: bool,
     #[command(flatten)]
@@ -72,8 +77,10 @@ async fn unkept(settings: &Settings) -> Vec<String> {
         return names;
     }
     let data = &settings.config.log.path;
-    if !data.is_dir() {
-        return names;
+    let Ok(folder) = std::fs::metadata(data) else { return names };
+    // What another user made there, the server's could not open any more.
+    if folder.uid() != rustix::process::geteuid().as_raw() {
+        return Vec::new();
     }
     match Log::open_reader(data) {
         Ok(log) => {
@@ -83,7 +90,11 @@ async fn unkept(settings: &Settings) -> Vec<String> {
         }
         Err(event_log::Error::Locked { .. }) => {
             let listed = match local_client(&settings.config) {
-                Ok(client) => client.get("secrets", &Query::default()).await.ok(),
+                Ok(client) => {
+                    let answer =
+                        tokio::time::timeout(ANSWER_WAIT, client.get("secrets", &Query::default())).await;
+                    answer.ok().and_then(Result::ok)
+                }
                 Err(_) => None,
             };
             let Some(listed) = listed else { return Vec::new() };
@@ -98,6 +109,8 @@ async fn unkept(settings: &Settings) -> Vec<String> {
             });
             names
         }
+        // A folder that was made for the server, which has not started yet.
+        Err(event_log::Error::Missing { .. }) => names,
         Err(_) => Vec::new(),
     }
 }

@@ -59,20 +59,21 @@ impl Knowledge for BuiltIn {
 
     fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), ClientFault> {
         let entry = self.client_entry(facts).map_err(|reason| ClientFault { setting: None, reason })?;
-        let given = ClientSettings {
-            base_url: given.base_url.clone(),
-            settings: given.settings.clone(),
-            secrets: given.secrets.clone(),
-        };
-        validate_client(&entry, &given).map_err(|error| ClientFault {
+        validate_client(&entry, &client_settings(given)).map_err(|error| ClientFault {
             setting: error.setting().map(str::to_owned),
             reason: one_line(&error),
         })
     }
 
-    fn try_client_secret(&self, facts: &ClientFacts, name: &str, secret: &SecretRef) -> Result<(), String> {
+    fn try_client_secret(
+        &self,
+        facts: &ClientFacts,
+        given: &ClientGiven,
+        name: &str,
+        secret: &SecretRef,
+    ) -> Result<(), String> {
         let Ok(secret) = resolve_without_store(secret) else { return Ok(()) };
-        validate_client_secret(&*self.client_entry(facts)?, name, &secret)
+        validate_client_secret(&*self.client_entry(facts)?, &client_settings(given), name, &secret)
     }
 
     fn try_url(&self, url: &str, outbound: &Outbound) -> Result<(), String> {
@@ -106,6 +107,11 @@ impl Knowledge for BuiltIn {
             _ => Ok(()),
         }
     }
+}
+
+fn client_settings(given: &ClientGiven) -> ClientSettings {
+    let ClientGiven { base_url, settings, secrets } = given.clone();
+    ClientSettings { base_url, settings, secrets }
 }
 
 impl BuiltIn {

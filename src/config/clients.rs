@@ -13,7 +13,7 @@ pub(super) fn read_clients(
     reader: &Reader<'_>,
     root: &Section<'_>,
     own: &[ProviderFacts],
-    outbound: &Outbound,
+    outbound: Option<&Outbound>,
 ) -> Option<Vec<Client>> {
     let Some(node) = root.get("clients") else { return Some(Vec::new()) };
     let section = node.section()?;
@@ -60,7 +60,8 @@ struct Table<'a> {
     reader: &'a Reader<'a>,
     provider: ProviderId,
     facts: ClientFacts,
-    outbound: &'a Outbound,
+    /// Nothing where that section has problems of its own.
+    outbound: Option<&'a Outbound>,
 }
 
 impl Table<'_> {
@@ -79,6 +80,7 @@ impl Table<'_> {
             self.report(section, fault);
             return None;
         }
+        self.try_secrets(section, &given, &secrets);
         Some(Client { provider: self.provider, secrets, settings, base_url })
     }
 
@@ -100,7 +102,9 @@ impl Table<'_> {
             );
             return None;
         }
-        if let Err(reason) = self.reader.knowledge.try_url(&url, self.outbound) {
+        if let Some(outbound) = self.outbound
+            && let Err(reason) = self.reader.knowledge.try_url(&url, outbound)
+        {
             node.wrong("this address is not called", reason);
             return None;
         }
@@ -128,25 +132,28 @@ impl Table<'_> {
                 complete = false;
             }
             match self.reader.client_secrets(&node) {
-                Some(list) => {
-                    self.try_secrets(&node, name, &list);
-                    secrets.insert(name.to_owned(), list);
-                }
+                Some(list) => drop(secrets.insert(name.to_owned(), list)),
                 None => complete = false,
             }
         }
         complete.then_some(secrets)
     }
 
-    /// Reports what is there and is no secret of the name.
-    fn try_secrets(&self, node: &Node<'_>, name: &str, list: &[SecretRef]) {
-        for secret in list {
-            // What is in a file may be mended while the server runs.
-            let skips_file = self.reader.scope == Scope::Serve && matches!(secret, SecretRef::File(_));
-            if self.reader.scope == Scope::Text || skips_file {
-                continue;
-            }
-            if let Err(reason) = self.reader.knowledge.try_client_secret(&self.facts, name, secret) {
+    /// Reports what is there and does not serve. It keeps no server from starting: it may be mended while that runs.
+    fn try_secrets(
+        &self,
+        section: &Section<'_>,
+        given: &ClientGiven,
+        secrets: &BTreeMap<String, Vec<SecretRef>>,
+    ) {
+        let Some(table) = section.get("secrets").and_then(|node| node.section()) else { return };
+        if self.reader.scope != Scope::Full {
+            return;
+        }
+        // Clients use the first of a list.
+        let used = secrets.iter().filter_map(|(name, list)| Some((name, list.first()?, table.get(name)?)));
+        for (name, secret, node) in used {
+            if let Err(reason) = self.reader.knowledge.try_client_secret(&self.facts, given, name, secret) {
                 node.wrong_secret(format!("the secret of {secret} does not serve"), reason);
             }
         }

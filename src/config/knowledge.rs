@@ -183,8 +183,14 @@ pub trait Knowledge {
     /// # Errors
     ///
     /// If it has another form; the text says which one is expected.
-    fn try_client_secret(&self, facts: &ClientFacts, name: &str, secret: &SecretRef) -> Result<(), String> {
-        let _ = (facts, name, secret);
+    fn try_client_secret(
+        &self,
+        facts: &ClientFacts,
+        given: &ClientGiven,
+        name: &str,
+        secret: &SecretRef,
+    ) -> Result<(), String> {
+        let _ = (facts, given, name, secret);
         Ok(())
     }
 

@@ -95,8 +95,7 @@ impl Reader<'_> {
         if let (Some(triggers), Some(functions)) = (&triggers, &functions) {
             check_sign_as(self, root, triggers, functions, &own);
         }
-        let judged_by = outbound.clone().unwrap_or_default();
-        let clients = read_clients(self, root, &own, &judged_by);
+        let clients = read_clients(self, root, &own, outbound.as_ref());
         Some(Config {
             server: server?,
             log: log?,

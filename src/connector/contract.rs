@@ -143,9 +143,9 @@ pub trait Connector: Send + Sync {
     /// Asks the provider what is new on a poll trigger since the cursor. The events are stored before the
     /// cursor is: what was not stored is asked for again, so each event needs a dedupe key.
     ///
-    /// It may wait, and better does not block: each of a provider's first eight poll triggers has a thread of its own,
-    /// others share these, and one that is blocked makes no other polls, nor drives connections that began on it. A
-    /// poll that takes over 60 s has failed, though one that blocks goes on, and its thread is lost until it ends.
+    /// It may wait, and better does not block: a provider's poll triggers have up to eight threads, which they share in
+    /// turn where there are more of them. One that is blocked makes no other polls, nor drives connections that began
+    /// on it. A poll that takes over 60 s has failed, though one that blocks goes on, and its thread is lost until it ends.
     ///
     /// # Errors
     ///

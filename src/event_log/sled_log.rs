@@ -74,7 +74,10 @@ impl SledLog {
         self.db.flush().map_err(failed)?;
         let mut flush_failed = self.flush_failed.lock();
         if *flush_failed {
-            return Err(Error::Failing("an earlier flush of the device failed".to_owned()));
+            return Err(Error::Failing(
+                "an earlier flush of the device failed; restart hookkeeper once the device is well"
+                    .to_owned(),
+            ));
         }
         let flushed =
             self.file.sync_data().map_err(Error::io("flushing", &self.dir.join(SLED_DIR).join("db")));

@@ -287,7 +287,7 @@ fn failed(host: &str, error: reqwest::Error) -> Error {
             return unusable(host, why);
         }
         if let Some(why) = certificate::refusal(cause) {
-            return Error::Unreachable { host: host.to_owned(), why: why.to_owned() };
+            return Error::Unreachable { host: host.to_owned(), why: why.into_owned() };
         }
         causes.push(cause.to_string());
         next = cause.source();

@@ -172,6 +172,12 @@ impl ProviderHandle {
         Ok(())
     }
 
+    /// Has the next [`refresh`](Self::refresh) try what failed, whatever pause is left: what the connector itself asks
+    /// for has changed.
+    pub fn end_pause(&self) {
+        self.published.end_pause();
+    }
+
     /// Hands over a secret that an unsigned handshake carried; returns when it is kept.
     ///
     /// # Errors

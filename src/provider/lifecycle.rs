@@ -81,6 +81,9 @@ impl Lifecycle {
         let mut requests = self.published.requests();
         loop {
             let request = *requests.borrow_and_update();
+            if self.published.is_pause_ended() {
+                self.retry_at = None;
+            }
             self.look().await;
             self.published.done(request);
             timeline::write(self.deps.clone(), self.published.clone()).await;

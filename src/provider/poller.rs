@@ -2,9 +2,10 @@
 //! came, and only then how far it has come.
 //!
 //! Part of the provider's actor, which runs one for each poll trigger, so that one that hangs holds up no
-//! other; in a connector in code, also one that blocks its thread. The cursor is written after the events, never before: a crash in between has the provider
-//! asked for them again, and their dedupe keys tell that they are there. Beyond the trigger's dedupe
-//! window, a server that was killed just then and stayed down stores them twice.
+//! other; in a connector in code, also one that blocks its thread. The cursor is written after the events,
+//! never before: a crash in between has the provider asked for them again, and their dedupe keys tell that
+//! they are there. Beyond the trigger's dedupe window, a server that was killed just then and stayed down
+//! stores them twice.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! bindings that were asked for are in force.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -28,6 +29,8 @@ pub(super) struct Published {
     begun: Mutex<Option<Arc<dyn Connector>>>,
     /// The number of the last request to look at the bindings anew; the first is the start's.
     wanted: watch::Sender<u64>,
+    /// What failed is to be tried again before its pause is over.
+    at_once: AtomicBool,
     /// The number of the last request after which they were looked at, whatever came of it.
     done: watch::Sender<u64>,
 }
@@ -43,6 +46,7 @@ impl Published {
             metrics: ConnectorMetrics::default(),
             begun: Mutex::default(),
             wanted: watch::Sender::new(1),
+            at_once: AtomicBool::new(false),
             done: watch::Sender::new(0),
         }
     }
@@ -98,6 +102,16 @@ impl Published {
     pub(super) fn request(&self) -> u64 {
         self.wanted.send_modify(|number| *number += 1);
         *self.wanted.borrow()
+    }
+
+    /// Has the next look try what failed, whatever pause is left.
+    pub(super) fn end_pause(&self) {
+        self.at_once.store(true, Ordering::Release);
+    }
+
+    /// Tells whether the pause after a failure was ended, once.
+    pub(super) fn is_pause_ended(&self) -> bool {
+        self.at_once.swap(false, Ordering::AcqRel)
     }
 
     /// Returns the numbers of requests, as they come.

@@ -48,6 +48,11 @@ pub enum Problem {
         /// What is not signed.
         place: String,
     },
+    /// The token's signature is good, but it does not state a time that it must.
+    Unstated {
+        /// The claim.
+        claim: String,
+    },
     /// The signature is good, but too far from now.
     OutOfWindow {
         /// Signed time minus now, in seconds.
@@ -68,7 +73,8 @@ impl Problem {
             Problem::NoKey
             | Problem::Mismatch { .. }
             | Problem::Unbound { .. }
-            | Problem::Uncovered { .. } => RejectReason::InvalidSignature,
+            | Problem::Uncovered { .. }
+            | Problem::Unstated { .. } => RejectReason::InvalidSignature,
             Problem::OutOfWindow { .. } => RejectReason::TimestampOutOfWindow,
         }
     }
@@ -99,6 +105,12 @@ impl fmt::Display for Problem {
             }
             Problem::Uncovered { place } => {
                 write!(f, "the signature is good, but {place} is not among what it says it covers")
+            }
+            Problem::Unstated { claim } => {
+                write!(
+                    f,
+                    "the signature is good, but the token does not state {claim}, as those of the provider do"
+                )
             }
             Problem::OutOfWindow { ahead_s, tolerance_s } => {
                 let side = if *ahead_s < 0 { "behind" } else { "ahead of" };

@@ -242,7 +242,7 @@ impl Scheme {
             let unstated = self.must_claim.iter().find(|time| !token.states(**time));
             values.set_claims(token.claims);
             if let Some(time) = unstated {
-                return Err(Problem::Uncovered { place: time.to_string() });
+                return Err(Problem::Unstated { claim: time.to_string() });
             }
             if off != 0 {
                 return Err(Problem::OutOfWindow { ahead_s: off, tolerance_s: jwt::LEEWAY_S.unsigned_abs() });

@@ -385,6 +385,8 @@ fn check_warns_of_a_stored_secret_that_nobody_has_set() {
         told.contains("set it with `hookkeeper secrets set github/it`") && told.contains("1 warning")
     };
     assert!(warned(&server), "before there is a data folder");
+    std::fs::create_dir(server.folder.path().join("data")).unwrap();
+    assert!(warned(&server), "of a folder that has nothing in it yet");
     server.restart();
     assert!(warned(&server), "of the running server");
     assert_eq!(server.stop(), Some(0));

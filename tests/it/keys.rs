@@ -309,8 +309,10 @@ fn a_delivery_whose_key_is_not_to_be_had_is_asked_for_again() {
     assert_eq!((refused.status, refused.text().as_str()), (503, "{\"error\":\"key_unavailable\"}"));
     let wait: u64 = refused.header("retry-after").expect("says when to come again").parse().unwrap();
     assert!((1..=60).contains(&wait));
-    let lines = server.items(&["log", "read", "audit.provider"]);
-    assert!(lines.iter().any(|line| line["code"] == "key_unavailable"), "{lines:?}");
+    server.wait("the audit", |server| {
+        let lines = server.items(&["log", "read", "audit.provider"]);
+        lines.iter().any(|line| line["code"] == "key_unavailable")
+    });
 
     // What does not have the form of a proof asks nobody.
     let asked = host.asked().len();
@@ -428,9 +430,11 @@ fn sns_is_confirmed_by_a_call_before_the_handshake_is_answered() {
 
     // A foreign topic, and a forgery, make nobody call.
     let foreign = confirmation.replace(TOPIC, "arn:aws:sns:us-east-1:666:orders");
-    assert_eq!(post(&server, &foreign).status, 401);
-    assert_eq!(post(&server, &confirmation.replace("\"tok-en\"", "\"tok-er\"")).status, 401);
-    assert_eq!(host.asked(), ["GET /cert.pem"]);
+    server.wait("the activation", |server| post(server, &foreign).status == 401);
+    let forged = confirmation.replace("\"tok-en\"", "\"tok-er\"");
+    server.wait("the certificate", |server| post(server, &forged).status == 401);
+    let asked = host.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|it| it == "GET /cert.pem"), "{asked:?}");
 
     let failed = post(&server, &confirmation);
     assert_eq!((failed.status, failed.text().as_str()), (503, "{\"error\":\"handshake_call_failed\"}"));
@@ -445,9 +449,12 @@ fn sns_is_confirmed_by_a_call_before_the_handshake_is_answered() {
     assert_eq!(post(&server, &confirmation).status, 200, "the same again");
     assert_eq!(host.asked(), asked, "is not called again");
 
-    let lines = server.items(&["log", "read", "audit.provider"]);
-    let codes: Vec<_> = lines.iter().filter_map(|line| line["code"].as_str()).collect();
-    assert!(codes.contains(&"handshake_call_failed") && codes.contains(&"handshake_called"), "{lines:?}");
+    let audited = |server: &Server| server.items(&["log", "read", "audit.provider"]);
+    server.wait("the audit", |server| {
+        let (lines, codes) = (audited(server), ["handshake_call_failed", "handshake_called"]);
+        codes.iter().all(|code| lines.iter().any(|line| line["code"] == *code))
+    });
+    let lines = audited(&server);
     assert!(!format!("{lines:?}").contains("tok-en"), "the token is not told");
     assert!(server.items(&["events", "list"]).is_empty());
 }

@@ -246,16 +246,22 @@ pub fn validate_client(entry: &ProviderEntry, given: &ClientSettings) -> Result<
     Plan::new(entry, given).map(drop)
 }
 
-/// Validates that a secret has the form that the ways of authentication which use it need.
+/// Validates that a secret has the form that the client's way of authentication needs, if it uses it.
 ///
 /// # Errors
 ///
 /// If it has another one; the text says what is expected, and does not repeat the secret.
-pub fn validate_client_secret(entry: &ProviderEntry, name: &str, secret: &Secret) -> Result<(), String> {
-    let ways = entry.client.iter().flat_map(|client| &client.auth);
-    let is_app_key =
-        |auth: &ClientAuth| matches!(auth, ClientAuth::GithubApp { secret, .. } if secret == name);
-    if ways.into_iter().any(is_app_key) { validate_app_key(secret) } else { Ok(()) }
+pub fn validate_client_secret(
+    entry: &ProviderEntry,
+    given: &ClientSettings,
+    name: &str,
+    secret: &Secret,
+) -> Result<(), String> {
+    let plan = Plan::new(entry, given).map_err(|error| error.to_string())?;
+    match &plan.auth {
+        Some(ClientAuth::GithubApp { secret: key, .. }) if key == name => validate_app_key(secret),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
