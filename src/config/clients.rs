@@ -70,17 +70,19 @@ impl Table<'_> {
         let base_url = optional(section.get("base_url"), |node| self.base_url(node));
         let secrets = self.secrets(section);
         let settings = self.settings(section);
-        let (base_url, secrets, settings) = (base_url?, secrets?, settings?);
+        let secrets = secrets?;
         let given = ClientGiven {
-            base_url: base_url.clone(),
-            settings: settings.clone(),
+            base_url: base_url.clone().flatten(),
+            settings: settings.clone().unwrap_or_default(),
             secrets: secrets.keys().cloned().collect(),
         };
+        // Before the rest counts as failed, so that each problem is reported.
+        self.try_secrets(section, &given, &secrets);
+        let (base_url, settings) = (base_url?, settings?);
         if let Err(fault) = self.reader.knowledge.validate_client(&self.facts, &given) {
             self.report(section, fault);
             return None;
         }
-        self.try_secrets(section, &given, &secrets);
         Some(Client { provider: self.provider, secrets, settings, base_url })
     }
 

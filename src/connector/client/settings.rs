@@ -250,15 +250,19 @@ pub fn validate_client(entry: &ProviderEntry, given: &ClientSettings) -> Result<
 ///
 /// # Errors
 ///
-/// If it has another one; the text says what is expected, and does not repeat the secret.
+/// If it has another one; the text says what is expected, and does not repeat the secret. What else may be wrong with
+/// the client is left to [`validate_client`].
 pub fn validate_client_secret(
     entry: &ProviderEntry,
     given: &ClientSettings,
     name: &str,
     secret: &Secret,
 ) -> Result<(), String> {
-    let plan = Plan::new(entry, given).map_err(|error| error.to_string())?;
-    match &plan.auth {
+    let Some(client) = &entry.client else { return Ok(()) };
+    let of_this = || client.auth.iter().find(|auth| auth.secrets().contains(&name));
+    // With a setting missing no way is complete yet: then it is the one that this secret is for.
+    let chosen = choose(client, given, &completed(client, &given.settings)).unwrap_or_else(of_this);
+    match chosen {
         Some(ClientAuth::GithubApp { secret: key, .. }) if key == name => validate_app_key(secret),
         _ => Ok(()),
     }

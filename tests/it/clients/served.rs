@@ -315,4 +315,17 @@ fn check_tries_the_key_of_an_app() {
     let (code, told) = checked("hunter2");
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("no RSA key in PEM") && !told.contains("hunter2"), "{told}");
+    // Beside another problem of the same client too.
+    for (settings, other) in [
+        ("settings = { app_id = \"my-app\" }", "is no id of a GitHub App"),
+        ("settings = { app_id = 1 }", "settings.app_id"),
+        ("", "the setting app_id"),
+        ("settings = { app_id = \"1\" }\nbase_url = \"http://a.example/\"", "called over https"),
+    ] {
+        let table = table.replace("settings = { app_id = \"1\" }", settings);
+        let server = Server::prepare(&table);
+        std::fs::write(server.folder.path().join("app.pem"), "hunter2").unwrap();
+        let told = String::from_utf8_lossy(&server.run(&["check"]).stderr).into_owned();
+        assert!(told.contains("no RSA key in PEM") && told.contains(other), "{settings}: {told}");
+    }
 }
