@@ -16,8 +16,10 @@ fn main() -> io::Result<()> {
     files.sort();
     let mut list = String::from("&[\n");
     for file in &files {
-        let (id, path) = (file.trim_end_matches(".toml"), folder.join(file));
-        writeln!(list, "    ({id:?}, include_str!({path:?})),").expect("a string takes all");
+        let (id, path) = (file.trim_end_matches(".toml"), format!("/{FOLDER}/{file}"));
+        // The folder is named when this is compiled: what is built of it may be used where the checkout has moved to.
+        writeln!(list, "    ({id:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),")
+            .expect("a string takes all");
     }
     list.push(']');
     fs::write(Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("entries.rs"), list)
