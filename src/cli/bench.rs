@@ -18,6 +18,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use serde_json::json;
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::wire::{Wire, find};
 use super::render::{self, BOLD, RED, note, out};
@@ -131,6 +132,8 @@ struct Shared {
     /// Time between two deliveries; nothing for a closed loop.
     interval: Option<Duration>,
     next: AtomicU64,
+    /// A permit for each delivery of an open loop that has become due.
+    due: Semaphore,
     nonce: u64,
 }
 
@@ -219,8 +222,13 @@ impl Bench {
             end: begun + duration,
             interval,
             next: AtomicU64::new(0),
+            due: Semaphore::new(0),
             nonce: u64::from_ne_bytes(nonce),
         });
+        if let Some(interval) = interval {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || pace(&shared, interval));
+        }
         let tasks: Vec<_> =
             (0..self.connections).map(|_| tokio::spawn(connection(Arc::clone(&shared)))).collect();
         let mut seen = Seen::new();
@@ -387,16 +395,25 @@ fn unsent(shared: &Shared) -> u64 {
     due.saturating_sub(shared.next.load(Ordering::Relaxed))
 }
 
+/// Lets each delivery of an open loop go when it is due. A thread of its own wakes within some tens of microseconds;
+/// the runtime's timer would send all that is due within a millisecond at once, as no provider does.
+fn pace(shared: &Shared, interval: Duration) {
+    let due = (0_u32..).map(|number| shared.begun + interval * number).take_while(|due| *due < shared.end);
+    for due in due {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        shared.due.add_permits(1);
+    }
+}
+
 /// Drives one connection until the load is over.
 async fn connection(shared: Arc<Shared>) -> Seen {
     let mut seen = Seen::new();
     let mut open: Option<Wire> = None;
     while let Some((number, due)) = shared.take() {
         let mut from = due;
-        if due > Instant::now() {
-            tokio::time::sleep_until(due.into()).await;
-            // The connection was free in time: that the timer woke it late, by up to a millisecond, is not
-            // the server's doing.
+        if shared.interval.is_some() && shared.due.try_acquire().map(SemaphorePermit::forget).is_err() {
+            shared.due.acquire().await.expect("it is never closed").forget();
+            // The connection was free in time: that it was woken late is not the server's doing.
             from = Instant::now();
         }
         if Instant::now() > shared.end + DRAIN {
