@@ -33,6 +33,9 @@ use crate::event_log::{Error, Frame, Log, codec};
 use crate::subscription::{EventView, Subscription, Subscriptions};
 use crate::supervise;
 
+/// How long the router leaves the log alone after each look at it: woken for each of some thousand commits a second,
+/// it would take more of a processor by waking than by deciding, and append a record to each.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Frames without an event after which the cursor is recorded all the same: a restart reads them again.
 const FRAMES_UNRECORDED_MAX: u64 = 256;
 /// First wait after a failure; doubled each time.
@@ -172,6 +175,7 @@ impl<'a> Follower<'a> {
             if stretch.has_events() || stretch.frames() >= FRAMES_UNRECORDED_MAX {
                 self.append(&mut stretch, Vec::new()).await?;
             }
+            tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 changed = tail.changed() => if changed.is_err() { return Ok(()) },
                 _ = self.stopped.changed() => return Ok(()),

@@ -20,6 +20,10 @@ const WRITE_AFTER: Duration = Duration::from_millis(200);
 /// applied, so a larger one makes acknowledgements wait; a smaller one merges fewer changes of one run.
 const WRITE_KEYS: usize = 512;
 
+/// How long a round of the fold takes at least: woken for each of some thousand commits a second, it would take more
+/// of a processor by waking than by folding, and from those who commit.
+const ROUND_MIN: Duration = Duration::from_millis(1);
+
 impl Shared {
     /// Folds everything from the mark to the log's tail.
     pub(super) fn catch_up(&self) -> Result<(), Error> {
@@ -144,6 +148,7 @@ fn follow(state: &Shared, goal: &Goal) -> Result<(), Error> {
     let mut write_at: Option<Instant> = None;
     loop {
         let to = wait(state, goal, write_at);
+        let begun = Instant::now();
         let mut next = state.progress.borrow().frame + 1;
         while next <= to.tail {
             let missing = || Error::Damaged { frame: next, reason: "it is not there".to_owned() };
@@ -165,6 +170,7 @@ fn follow(state: &Shared, goal: &Goal) -> Result<(), Error> {
         if to.end && next > goal.to.lock().tail {
             return state.table.sync();
         }
+        std::thread::sleep(ROUND_MIN.saturating_sub(begun.elapsed()));
     }
 }
 
