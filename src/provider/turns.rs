@@ -33,7 +33,10 @@ impl Turns {
             .thread_name("judging")
             .max_blocking_threads(at_once)
             .thread_keep_alive(KEEP_ALIVE)
-            .on_thread_start(supervise::give_way_to_the_door)
+            .on_thread_start(|| {
+                supervise::give_way_to_the_door();
+                leave_processors();
+            })
             .build()
             .expect("threads that wait for nothing of the system's need nothing of it");
         Self { free: Arc::new(Semaphore::new(at_once)), threads: Some(threads) }
@@ -55,6 +58,26 @@ impl Turns {
         timeout_at(deadline, working).await.ok()?.ok()
     }
 }
+
+/// Keeps the calling thread to its part of the processors, the last ones, so that connectors that keep them busy
+/// leave one to the door, the log, and the system's own threads, without which no flush of the device ends.
+#[cfg(target_os = "linux")]
+fn leave_processors() {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    let kept = sched_getaffinity(None).and_then(|allowed| {
+        let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+        let mut kept = CpuSet::new();
+        all.iter().rev().take((all.len() / PROCESSORS_EACH).max(1)).for_each(|cpu| kept.set(*cpu));
+        sched_setaffinity(None, &kept)
+    });
+    if let Err(error) = kept {
+        tracing::debug!(%error, "a thread for a connector in code may run on every processor");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn leave_processors() {}
 
 impl Drop for Turns {
     fn drop(&mut self) {
@@ -91,6 +114,17 @@ mod tests {
         let soon = Instant::now() + Duration::from_millis(20);
         let (_end, ended) = mpsc::sync_channel::<()>(1);
         assert_eq!(turns.work(soon, move || ended.recv().is_ok()).await, None, "it is not done");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn judging_leaves_half_of_the_processors_to_others() {
+        use rustix::thread::sched_getaffinity;
+
+        let allowed = sched_getaffinity(None).unwrap();
+        let judging = Turns::new().work(far(), || sched_getaffinity(None).unwrap()).await.unwrap();
+        assert_eq!(judging.count(), (allowed.count() / 2).max(1));
+        assert_eq!(sched_getaffinity(None).unwrap(), allowed, "who waits for it may run as before");
     }
 
     fn far() -> Instant {
