@@ -16,6 +16,8 @@ use crate::{SECRET, Server};
 
 /// Deliveries per second of the provider that sends little.
 const QUIET_RATE: u64 = 200;
+/// How long a flood goes on before its neighbour is looked at: its bodies are signed first, and connections opened.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// Connections of the one that floods.
 const FLOOD_CONNECTIONS: u64 = 64;
 
@@ -35,7 +37,8 @@ pub(crate) fn measure(function: &str, seconds: u64, rounds: u64, rate: u64) {
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let server = Server::start(rung, dir.path(), function);
             let alone = run(start(&server, "github", QUIET_RATE, 4, seconds));
-            let flood = start(&server, "linear", rate, FLOOD_CONNECTIONS, seconds + 2);
+            let flood = start(&server, "linear", rate, FLOOD_CONNECTIONS, seconds + 2 * WARM_UP.as_secs());
+            std::thread::sleep(WARM_UP);
             let beside = run(start(&server, "github", QUIET_RATE, 4, seconds));
             let flood = run(flood);
             eprintln!(
