@@ -20,12 +20,16 @@ use super::{Answer, Handler, Invocation, RESULT_BYTES_MAX, Verdict, cloud_event}
 use crate::config::Format;
 use crate::event::{Header, REDACTED, StoredEvent, Timestamp};
 use crate::flow;
+use crate::outbound::tls;
 use crate::secrets::Secret;
 
 /// Most bytes of a failed attempt's answer that are kept.
 const FAILURE_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes of a note.
 const NOTE_BYTES_MAX: usize = 512;
+/// How an authority of one's own comes to be trusted by the functions' client.
+const TRUST: &str = "add the authority's certificate to those that the system trusts, or to the file that the \
+                     variable SSL_CERT_FILE names";
 /// The answer header with which a receiver refuses for good.
 const NO_RETRY: &str = "x-hookkeeper-no-retry";
 /// Every header of this prefix is ours; a sender's own are not passed on.
@@ -286,11 +290,14 @@ fn retry(after: Option<Duration>, note: String) -> Answer {
     Answer { verdict: Verdict::Retry { after }, status: None, note, answer: Bytes::new() }
 }
 
-/// Returns an error with its causes, bounded.
-fn chain(error: &dyn std::error::Error) -> String {
+/// Returns an error with its causes, bounded; one of TLS says what is wrong with the receiver.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
+        if let Some(why) = tls::refusal(error, TRUST) {
+            return format!("cannot be reached: {why}");
+        }
         let message = error.to_string();
         if !text.ends_with(&message) {
             text.push_str(": ");

@@ -6,8 +6,8 @@
 //! caller's business.
 
 mod address;
-mod certificate;
 mod resolver;
+pub(crate) mod tls;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -29,6 +29,8 @@ const IN_FLIGHT_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept: its address was judged when it was made, so not for long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How an authority of one's own comes to be trusted by this client.
+const TRUST: &str = "name the authority's certificate in outbound.ca";
 /// Largest file of certificates that is read, in bytes.
 const CERTIFICATES_BYTES_MAX: u64 = 4 << 20;
 
@@ -286,7 +288,7 @@ fn failed(host: &str, error: reqwest::Error) -> Error {
         if let Some(why) = cause.downcast_ref::<Unusable>() {
             return unusable(host, why);
         }
-        if let Some(why) = certificate::refusal(cause) {
+        if let Some(why) = tls::refusal(cause, TRUST) {
             return Error::Unreachable { host: host.to_owned(), why: why.into_owned() };
         }
         causes.push(cause.to_string());

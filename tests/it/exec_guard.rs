@@ -16,7 +16,8 @@ use hookkeeper::function::{Answer, ExecHandler, Handler, Invocation, Verdict};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hookkeeper");
 
-fn invocation(body: &[u8]) -> Invocation {
+/// An attempt for a request with this body.
+pub(crate) fn invocation(body: &[u8]) -> Invocation {
     let id = EventId::new(1, Position::new(1, 0), 0);
     let content = EventContent {
         provider: "github".parse().unwrap(),

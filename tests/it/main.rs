@@ -13,6 +13,7 @@ mod dead_letters;
 mod exec_guard;
 mod front_door;
 mod full_disk;
+mod function_tls;
 mod keys;
 mod learned;
 mod own_provider;

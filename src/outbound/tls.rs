@@ -1,4 +1,4 @@
-//! Why a host's certificate is refused, in words; what rustls says of it is a type's name.
+//! Why TLS with a host does not come about, in words; what rustls says of it is the name of a type.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -6,24 +6,29 @@ use std::io;
 
 use rustls::CertificateError as Fault;
 
-/// Says why the certificate is refused, if that is what an error, or the one within it, is about.
-pub(super) fn refusal(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>> {
+/// Says why the host or its certificate is refused, if that is what an error, or the one within it, is about.
+/// `trust` says how an authority of one's own comes to be trusted.
+pub(crate) fn refusal(error: &(dyn Error + 'static), trust: &str) -> Option<Cow<'static, str>> {
     // What an I/O error carries is not its source, but stands in its place.
     if let Some(within) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        return refusal(within);
+        return refusal(within, trust);
     }
     match error.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(fault) => Some(in_words(fault)),
+        rustls::Error::InvalidCertificate(fault) => Some(in_words(fault, trust)),
+        // Such as a server of plain HTTP, which answers that it was sent nonsense.
+        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS at this port".into()),
+        rustls::Error::PeerIncompatible(_) => Some("it speaks neither TLS 1.2 nor 1.3 as we do".into()),
+        rustls::Error::AlertReceived(alert) => Some(format!("it refused TLS with us: {alert:?}").into()),
         _ => None,
     }
 }
 
-fn in_words(fault: &Fault) -> Cow<'static, str> {
+fn in_words(fault: &Fault, trust: &str) -> Cow<'static, str> {
     let words = match fault {
         // An authority of the same name, with another key, is another one.
         Fault::UnknownIssuer | Fault::BadSignature => {
-            "its certificate is of an authority that is not trusted; if it is your own, name the authority's \
-             certificate in outbound.ca"
+            let untrusted = "its certificate is of an authority that is not trusted; if it is your own";
+            return format!("{untrusted}, {trust}").into();
         }
         Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
             "its certificate is for another name"
