@@ -4,7 +4,7 @@
 pub(super) mod check;
 mod method;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -268,6 +268,25 @@ impl ClientSpec {
     /// Tells whether calls may name an installation.
     pub fn has_installations(&self) -> bool {
         self.auth.iter().any(|auth| matches!(auth, ClientAuth::GithubApp { .. }))
+    }
+
+    /// Returns the names of the settings that a text is made of, as far as they are `given`; in place of another one
+    /// stand those that its default is made of.
+    pub fn settings_of<'t>(&'t self, text: &'t str, given: impl Fn(&str) -> bool) -> Vec<&'t str> {
+        let mut open: VecDeque<&str> = placeholders(text, "${").into();
+        let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
+        while let Some(name) = open.pop_front() {
+            // A default that names itself would lead round in circles.
+            if !seen.insert(name) {
+                continue;
+            }
+            if given(name) {
+                found.push(name);
+            } else if let Some(setting) = self.settings.iter().find(|setting| setting.name == name) {
+                open.extend(placeholders(setting.default.as_deref().unwrap_or_default(), "${"));
+            }
+        }
+        found
     }
 
     /// Returns the texts outside of authentication that may name settings.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::catalog::{ProviderCatalog, ProviderEntry};
 use crate::config::{
-    ClientFacts, ClientFault, ClientGiven, Knowledge, Outbound, Proof, ProviderFacts, SecretFact, SecretRef,
-    SettingFact, Tls,
+    ClientFacts, ClientFault, ClientGiven, ClientPlace, ClientUrl, Knowledge, Outbound, Proof, ProviderFacts,
+    SecretFact, SecretRef, SettingFact, Tls,
 };
 use crate::connector::{
-    BuildError, ClientSettings, ConnectorRegistry, SchemeFacts, TriggerSettings, Verifier, private_scheme,
-    validate_client, validate_client_secret,
+    BuildError, ClientBuildError, ClientSettings, ConnectorRegistry, SchemeFacts, TriggerSettings, Verifier,
+    private_scheme, validate_client, validate_client_secret,
 };
 use crate::front_door::load_tls;
 use crate::outbound;
@@ -57,12 +57,12 @@ impl Knowledge for BuiltIn {
         Ok(of_scheme(facts, &entry, scheme))
     }
 
-    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), ClientFault> {
-        let entry = self.client_entry(facts).map_err(|reason| ClientFault { setting: None, reason })?;
-        validate_client(&entry, &client_settings(given)).map_err(|error| ClientFault {
-            setting: error.setting().map(str::to_owned),
-            reason: one_line(&error),
-        })
+    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<ClientUrl, ClientFault> {
+        let entry = self.client_entry(facts);
+        let entry = entry.map_err(|reason| ClientFault { place: ClientPlace::Entry, reason })?;
+        let base = validate_client(&entry, &client_settings(given));
+        base.map(|base| ClientUrl { url: Some(base.url), settings: base.settings })
+            .map_err(|error| ClientFault { place: client_place(&error), reason: one_line(&error) })
     }
 
     fn try_client_secret(
@@ -106,6 +106,14 @@ impl Knowledge for BuiltIn {
             Err(BuildError::Secret { why, about, .. }) => Err(format!("{why}; expected: {about}")),
             _ => Ok(()),
         }
+    }
+}
+
+fn client_place(error: &ClientBuildError) -> ClientPlace {
+    match (error.setting(), error) {
+        (Some(name), _) => ClientPlace::Setting(name.to_owned()),
+        (None, ClientBuildError::Missing { .. }) => ClientPlace::Secrets,
+        (None, _) => ClientPlace::Entry,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::document::{Node, Section};
-use super::knowledge::{ClientFacts, ClientFault, ClientGiven, ProviderFacts};
+use super::knowledge::{ClientFacts, ClientFault, ClientGiven, ClientPlace, ClientUrl, ProviderFacts};
 use super::raw::{Reader, optional};
 use super::{Client, Outbound, Scope, SecretRef};
 use crate::event::ProviderId;
@@ -19,7 +19,7 @@ pub(super) fn read_clients(
     let section = node.section()?;
     let read = |(name, node): (&str, Node<'_>)| {
         let (provider, facts) = provider(reader, &section, own, name)?;
-        Table { reader, provider, facts, outbound }.read(&node.section()?)
+        Table { reader, provider, facts, outbound }.read(&node)
     };
     // All are read before the first failure counts, so that each is reported.
     section.entries().map(read).collect::<Vec<_>>().into_iter().collect()
@@ -65,7 +65,8 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn read(self, section: &Section<'_>) -> Option<Client> {
+    fn read(self, table: &Node<'_>) -> Option<Client> {
+        let section = &table.section()?;
         section.only(&["secrets", "settings", "base_url"], &[]);
         let base_url = optional(section.get("base_url"), |node| self.base_url(node));
         let secrets = self.secrets(section);
@@ -79,20 +80,38 @@ impl Table<'_> {
         // Before the rest counts as failed, so that each problem is reported.
         self.try_secrets(section, &given, &secrets);
         let (base_url, settings) = (base_url?, settings?);
-        if let Err(fault) = self.reader.knowledge.validate_client(&self.facts, &given) {
-            self.report(section, fault);
-            return None;
+        match self.reader.knowledge.validate_client(&self.facts, &given) {
+            // One that stands in the table was judged where it stands.
+            Ok(_) if base_url.is_some() => {}
+            Ok(url) => self.judge(table, url)?,
+            Err(fault) => {
+                self.report(table, fault);
+                return None;
+            }
         }
         Some(Client { provider: self.provider, secrets, settings, base_url })
     }
 
-    fn report(&self, section: &Section<'_>, ClientFault { setting, reason }: ClientFault) {
+    fn report(&self, table: &Node<'_>, ClientFault { place, reason }: ClientFault) {
         let remedy = format!("see `hookkeeper providers show {}`", self.provider);
-        let table = section.get("settings").and_then(|node| node.section());
-        match setting.and_then(|name| table?.get(&name)) {
-            Some(node) => node.wrong(reason, remedy),
-            None => section.missing("secrets", reason, remedy),
+        match (place, table.section()) {
+            (ClientPlace::Secrets, Some(section)) => section.missing("secrets", reason, remedy),
+            (ClientPlace::Setting(name), _) => setting(table, &name).wrong(reason, remedy),
+            (ClientPlace::Entry | ClientPlace::Secrets, _) => table.wrong(reason, remedy),
         }
+    }
+
+    /// Holds the base URL that the entry and the settings make against what may be called.
+    fn judge(&self, table: &Node<'_>, ClientUrl { url, settings }: ClientUrl) -> Option<()> {
+        let (Some(url), Some(outbound)) = (url, self.outbound) else { return Some(()) };
+        let Err(reason) = self.reader.knowledge.try_url(&url, outbound) else { return Some(()) };
+        let place = settings.first().map_or_else(|| table.clone(), |name| setting(table, name));
+        let made = match settings.as_slice() {
+            [] => format!("the base URL {url} is not called"),
+            names => format!("the base URL {url}, made of {}, is not called", names.join(" and ")),
+        };
+        place.wrong(made, reason);
+        None
     }
 
     fn base_url(&self, node: &Node<'_>) -> Option<String> {
@@ -184,4 +203,10 @@ impl Table<'_> {
         }
         complete.then_some(settings)
     }
+}
+
+/// Returns a setting of a client; the client's table where it is not there.
+fn setting<'a>(table: &Node<'a>, name: &str) -> Node<'a> {
+    let found = || table.section()?.get("settings")?.section()?.get(name);
+    found().unwrap_or_else(|| table.clone())
 }

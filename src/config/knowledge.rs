@@ -63,13 +63,33 @@ pub struct ClientGiven {
     pub secrets: BTreeSet<String>,
 }
 
+/// Where a client's calls go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientUrl {
+    /// The base URL; nothing where it is not known.
+    pub url: Option<String>,
+    /// The given settings that it is made of.
+    pub settings: Vec<String>,
+}
+
 /// Why no client can be made of what a configuration gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientFault {
-    /// The setting that is wrong, where it is one.
-    pub setting: Option<String>,
+    /// What is wrong.
+    pub place: ClientPlace,
     /// What is missing or makes no sense, in one line.
     pub reason: String,
+}
+
+/// What is wrong with a client's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientPlace {
+    /// Its secrets, with the settings that go with them.
+    Secrets,
+    /// One setting.
+    Setting(String),
+    /// Nothing in it: the entry of the provider.
+    Entry,
 }
 
 /// The kind of a trigger that does not say.
@@ -167,14 +187,14 @@ pub trait Knowledge {
         Ok(facts)
     }
 
-    /// Tells whether a client can be made of what is given.
+    /// Tells whether a client can be made of what is given, and where its calls go then.
     ///
     /// # Errors
     ///
     /// If something is missing or makes no sense.
-    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<(), ClientFault> {
+    fn validate_client(&self, facts: &ClientFacts, given: &ClientGiven) -> Result<ClientUrl, ClientFault> {
         let _ = (facts, given);
-        Ok(())
+        Ok(ClientUrl::default())
     }
 
     /// Holds what a reference names against the form that a client's secret of the name has. What is not there, or

@@ -26,7 +26,8 @@ use crate::schedule::Schedule;
 
 pub use document::Source;
 pub use knowledge::{
-    ClientFacts, ClientFault, ClientGiven, Knowledge, Proof, ProviderFacts, SecretFact, SettingFact,
+    ClientFacts, ClientFault, ClientGiven, ClientPlace, ClientUrl, Knowledge, Proof, ProviderFacts,
+    SecretFact, SettingFact,
 };
 pub use problem::{Problem, Warning};
 pub use raw::{Scope, load};

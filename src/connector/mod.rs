@@ -25,8 +25,9 @@ mod verifier;
 pub use batch::BatchPart;
 pub use catalog_connector::CatalogConnector;
 pub use client::{
-    CALL_TIMEOUT, CallOptions, ClientBuildError, ClientError, ClientParts, ClientSecrets, ClientSettings,
-    ConnectorClient, NoMethods, OwnSecrets, RestClient, validate_client, validate_client_secret,
+    CALL_TIMEOUT, CallOptions, ClientBase, ClientBuildError, ClientError, ClientParts, ClientSecrets,
+    ClientSettings, ConnectorClient, NoMethods, OwnSecrets, RestClient, validate_client,
+    validate_client_secret,
 };
 pub use contract::{
     ActivationHandle, CURSOR_BYTES_MAX, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,

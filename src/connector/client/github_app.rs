@@ -56,6 +56,11 @@ pub(super) fn is_app_id(text: &str) -> bool {
     }
 }
 
+/// Tells whether GitHub may know an installation by this.
+pub(super) fn is_installation_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Validates that a secret is a key that an app may sign with.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use own_secrets::OwnSecrets;
 pub use rest::{ClientParts, RestClient};
-pub use settings::{ClientBuildError, ClientSettings, validate_client, validate_client_secret};
+pub use settings::{ClientBase, ClientBuildError, ClientSettings, validate_client, validate_client_secret};
 
 use crate::permits::Lane;
 use crate::secrets::Secret;

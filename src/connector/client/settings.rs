@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use url::Url;
 
-use super::github_app::{is_app_id, validate_app_key};
+use super::github_app::{is_app_id, is_installation_id, validate_app_key};
 use crate::catalog::{BodyKind, ClientAuth, ClientMethod, ClientSpec, ProviderEntry};
 use crate::secrets::Secret;
 
@@ -55,11 +55,23 @@ pub enum ClientBuildError {
         /// What it should be.
         expected: &'static str,
     },
+    /// What the entry says itself, without a setting, has another form than the provider's.
+    #[error("the {key} that the entry of {provider} names is no {expected}")]
+    Fixed {
+        /// The provider.
+        provider: String,
+        /// The key within the entry's authentication.
+        key: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// With the settings put in, there is no URL.
     #[error("the base URL of {provider} is no https URL with a host, and without user, query and fragment")]
     BaseUrl {
         /// The provider.
         provider: String,
+        /// The first setting that it is made of.
+        setting: Option<String>,
     },
 }
 
@@ -68,6 +80,7 @@ impl ClientBuildError {
     pub fn setting(&self) -> Option<&str> {
         match self {
             ClientBuildError::Setting { name, .. } => Some(name),
+            ClientBuildError::BaseUrl { setting, .. } => setting.as_deref(),
             _ => None,
         }
     }
@@ -106,9 +119,17 @@ impl Plan {
             fill(text)
                 .ok_or_else(|| ClientBuildError::Missing { provider: provider.clone(), needs: needs(client) })
         };
-        let base = given.base_url.clone().map_or_else(|| fill_all(&client.base_url), Ok)?;
-        let base =
-            read_base(&base).ok_or_else(|| ClientBuildError::BaseUrl { provider: provider.clone() })?;
+        let base = match &given.base_url {
+            Some(url) => url.clone(),
+            None => {
+                within_host(&provider, client, &settings)?;
+                fill_all(&client.base_url)?
+            }
+        };
+        let base = read_base(&base).ok_or_else(|| {
+            let setting = base_settings(client, given).into_iter().next();
+            ClientBuildError::BaseUrl { provider: provider.clone(), setting }
+        })?;
         let headers = client.headers.iter().filter_map(|(name, value)| Some((name.clone(), fill(value)?)));
         let headers = headers.filter(|(_, value)| !value.is_empty()).collect();
         let mut methods = BTreeMap::new();
@@ -116,14 +137,10 @@ impl Plan {
             method.request = fill_all(&method.request)?;
             methods.insert(method.name.clone(), method);
         }
-        let auth = auth.map(|auth| with_settings(auth, &fill));
-        if let Some(ClientAuth::GithubApp { app_id, .. }) = &auth
-            && !is_app_id(app_id)
-        {
-            let expected = "id of a GitHub App: expected the number that its page shows as App ID, or its Client ID, \
-                            which begins with Iv";
-            return Err(ClientBuildError::Setting { provider, name: "app_id".to_owned(), expected });
+        if let Some(auth) = auth {
+            validate_app(&provider, client, given, (auth, &with_settings(auth, &fill)))?;
         }
+        let auth = auth.map(|auth| with_settings(auth, &fill));
         Ok(Self { base, auth, headers, body: client.body, methods, names: client.method_names() })
     }
 }
@@ -208,6 +225,72 @@ fn needs(client: &ClientSpec) -> String {
     all.join("; and ")
 }
 
+/// Returns the given settings that the base URL is made of, where it is the entry's.
+fn base_settings(client: &ClientSpec, given: &ClientSettings) -> Vec<String> {
+    let text = if given.base_url.is_some() { "" } else { &client.base_url };
+    let names = client.settings_of(text, |name| given.settings.contains_key(name));
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// Validates that settings which stand in the host's name stay there: one that is a URL itself, or goes on with a
+/// path, makes another host of it.
+fn within_host(
+    provider: &str,
+    client: &ClientSpec,
+    settings: &BTreeMap<String, String>,
+) -> Result<(), ClientBuildError> {
+    let host = client.base_url.strip_prefix("https://").unwrap_or_default();
+    let host = host.split('/').next().unwrap_or_default();
+    let leaves =
+        |name: &&str| settings.get(*name).is_some_and(|value| value.contains(['/', '\\', '?', '#', '@']));
+    match client.settings_of(host, |name| settings.contains_key(name)).into_iter().find(leaves) {
+        None => Ok(()),
+        Some(name) => Err(ClientBuildError::Setting {
+            provider: provider.to_owned(),
+            name: name.to_owned(),
+            expected: "host or part of one: expected neither https:// nor a slash",
+        }),
+    }
+}
+
+/// Validates what an app is known by, as the entry has it written and with the settings put in.
+fn validate_app(
+    provider: &str,
+    client: &ClientSpec,
+    given: &ClientSettings,
+    (written, meant): (&ClientAuth, &ClientAuth),
+) -> Result<(), ClientBuildError> {
+    let ids = |auth: &ClientAuth| match auth {
+        ClientAuth::GithubApp { app_id, installation_id, .. } => {
+            Some([app_id.clone(), installation_id.clone()])
+        }
+        _ => None,
+    };
+    let (Some(written), Some([app_id, installation_id])) = (ids(written), ids(meant)) else { return Ok(()) };
+    let (key, text, expected) = if !is_app_id(&app_id) {
+        ("app_id", &written[0], APP_ID)
+    } else if !installation_id.is_empty() && !is_installation_id(&installation_id) {
+        ("installation_id", &written[1], INSTALLATION_ID)
+    } else {
+        return Ok(());
+    };
+    let provider = provider.to_owned();
+    let of_given = client.settings_of(text, |name| given.settings.contains_key(name));
+    // Without one that is given it is a default of the entry that is wrong.
+    let of_entry = client.settings_of(text, |_| true);
+    Err(match of_given.first().or(of_entry.first()) {
+        Some(name) => ClientBuildError::Setting { provider, name: (*name).to_owned(), expected },
+        None => ClientBuildError::Fixed { provider, key, expected },
+    })
+}
+
+/// What an app's id looks like.
+const APP_ID: &str = "id of a GitHub App: expected the number that its page shows as App ID, or its Client ID, which \
+                      begins with Iv";
+/// What an installation's id looks like.
+const INSTALLATION_ID: &str = "id of an installation of a GitHub App: expected the number that its events have as \
+                               installation.id, or none at all";
+
 fn read_base(text: &str) -> Option<Url> {
     let url: Url = text.trim_end_matches('/').parse().ok()?;
     let is_plain = url.scheme() == "https"
@@ -237,13 +320,27 @@ fn with_settings(auth: &ClientAuth, fill: &impl Fn(&str) -> Option<String>) -> C
     }
 }
 
-/// Validates what a configuration says of a provider's client.
+/// Where a client's calls go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientBase {
+    /// The base URL.
+    pub url: String,
+    /// The given settings that it is made of.
+    pub settings: Vec<String>,
+}
+
+/// Validates what a configuration says of a provider's client, and returns where its calls go.
 ///
 /// # Errors
 ///
 /// If no client can be made of it.
-pub fn validate_client(entry: &ProviderEntry, given: &ClientSettings) -> Result<(), ClientBuildError> {
-    Plan::new(entry, given).map(drop)
+pub fn validate_client(
+    entry: &ProviderEntry,
+    given: &ClientSettings,
+) -> Result<ClientBase, ClientBuildError> {
+    let plan = Plan::new(entry, given)?;
+    let settings = entry.client.as_ref().map(|client| base_settings(client, given)).unwrap_or_default();
+    Ok(ClientBase { url: plan.base.into(), settings })
 }
 
 /// Validates that a secret has the form that the client's way of authentication needs, if it uses it.
@@ -337,9 +434,65 @@ mod tests {
         }
         check(
             &["token"],
-            &[("site", "evil.example/?")],
+            &[("site", "a b")],
             None,
             "the base URL of acme is no https URL with a host, and without user, query and fragment",
         );
+        for bad in ["evil.example/?", "https://my.acme.example", "evil.example/", "x@evil", "a\\b", "a#"] {
+            let expected = "the setting site of the client of acme is no host or part of one: expected neither \
+                            https:// nor a slash";
+            check(&["token"], &[("site", bad)], None, expected);
+        }
+    }
+
+    /// Says what is wrong with the app of an entry, and which setting it is, where it is one.
+    fn app_fault(
+        app_id: &str,
+        installation_id: &str,
+        given: &[(&str, &str)],
+    ) -> Option<(Option<String>, String)> {
+        let settings = ["number", "installation"].map(|name| {
+            let is_used = app_id.contains(name) || installation_id.contains(name);
+            let setting = format!("[[client.settings]]\nname = \"{name}\"\nabout = \"x\"\ndefault = \"\"\n");
+            if is_used { setting } else { String::new() }
+        });
+        let entry = format!(
+            "id = \"acme\"\n[client]\nbase_url = \"https://acme.example\"\n[[client.auth]]\nkind = \"github-app\"\n\
+             secret = \"key\"\napp_id = \"{app_id}\"\ninstallation_id = \"{installation_id}\"\n\
+             [[client.secrets]]\nname = \"key\"\nabout = \"x\"\n{}",
+            settings.concat()
+        );
+        let catalog = ProviderCatalog::with_user_entries(&[&entry]).unwrap();
+        let given = ClientSettings {
+            settings: given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            secrets: ["key".to_owned()].into(),
+            ..ClientSettings::default()
+        };
+        let error = validate_client(catalog.get("acme").unwrap(), &given).err()?;
+        Some((error.setting().map(str::to_owned), error.to_string()))
+    }
+
+    #[test]
+    fn what_an_app_is_known_by_is_told_by_the_setting_that_it_comes_from() {
+        let check = |fault: Option<(Option<String>, String)>, setting: Option<&str>, expected: &str| {
+            let (found, told) = fault.unwrap();
+            assert_eq!(found.as_deref(), setting, "{told}");
+            assert!(told.starts_with(expected), "{told}");
+        };
+        let wrong = "the setting number of the client of acme is no id of a GitHub App: expected the number";
+        check(app_fault("${number}", "", &[("number", "my-app")]), Some("number"), wrong);
+        check(app_fault("Iv1.${number}", "", &[("number", "my-app")]), Some("number"), wrong);
+        check(app_fault("${number}", "", &[]), Some("number"), wrong);
+        let fixed = "the app_id that the entry of acme names is no id of a GitHub App";
+        check(app_fault("my-app", "", &[]), None, fixed);
+        let wrong = "the setting installation of the client of acme is no id of an installation";
+        check(app_fault("1", "${installation}", &[("installation", "acme")]), Some("installation"), wrong);
+        check(app_fault("1", "7a", &[]), None, "the installation_id that the entry of acme names is no id");
+        for (installation, given) in
+            [("", vec![]), ("7", vec![]), ("${installation}", vec![("installation", "7")])]
+        {
+            assert_eq!(app_fault("1", installation, &given), None, "{installation}");
+        }
+        assert_eq!(app_fault("1", "${installation}", &[]), None, "it may be left out");
     }
 }

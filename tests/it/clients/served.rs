@@ -260,6 +260,11 @@ fn check_finds_what_is_wrong_with_a_client() {
         &format!("{app}settings = {{ app_id = \"my-app\" }}\n"),
         &["key: clients.github.settings.app_id", "is no id of a GitHub App", "Client ID"],
     );
+    check(
+        &format!("{app}settings = {{ app_id = \"1\", installation_id = \"acme\" }}\n"),
+        &["key: clients.github.settings.installation_id", "is no id of an installation"],
+    );
+    check(&format!("{app}settings = {{ app_id = \"1\", installation_id = \"\" }}\n"), &[]);
     let private = "[clients.github]\nsecrets = { token = \"env:X\" }\nbase_url = \"https://10.1.2.3/api\"\n";
     check(private, &["clients.github.base_url", "10.1.2.3 is private", "outbound.allow_private"]);
     check(&format!("[outbound]\nallow_private = [\"10.0.0.0/8\"]\n{private}"), &[]);
@@ -298,6 +303,37 @@ fn check_finds_what_is_wrong_with_a_client() {
          [[providers.client.secrets]]\nname = \"key\"\nabout = \"x\"\n",
         &["this is no catalogue entry", "secret \"key\" is not used"],
     );
+}
+
+#[test]
+fn check_judges_a_base_url_that_is_made_of_settings() {
+    let told = |table: &str| {
+        let checked = Server::prepare(table).run(&["check", "--offline"]);
+        (checked.status.code(), String::from_utf8_lossy(&checked.stderr).into_owned())
+    };
+    let check = |table: &str, parts: &[&str]| {
+        let (code, told) = told(table);
+        assert_eq!(code, Some(2), "{told}");
+        for part in parts {
+            assert!(told.contains(part), "{part}\n{told}");
+        }
+    };
+    let client = "[clients.mailgun]\nsecrets = { api_key = \"env:X\" }\nsettings = { host = \"10.1.2.3\" }\n";
+    let place = "key: clients.mailgun.settings.host";
+    let refused = "the base URL https://10.1.2.3/, made of host, is not called";
+    check(client, &[place, refused, "10.1.2.3 is private", "outbound.allow_private"]);
+    let allowed = format!("[outbound]\nallow_private = [\"10.0.0.0/8\"]\n{client}");
+    assert_eq!(told(&allowed).0, Some(0));
+    let pinned = client.replace("10.1.2.3", "mail.acme.example");
+    assert_eq!(told(&pinned).0, Some(0));
+    let pinned = format!("[outbound]\nhosts = {{ \"mail.acme.example\" = \"127.0.0.1:443\" }}\n{pinned}");
+    check(&pinned, &[place, "127.0.0.1 is loopback"]);
+    check(&client.replace("10.1.2.3", "https://api.mailgun.net"), &[place, "neither https:// nor a slash"]);
+    check(&client.replace("10.1.2.3", "a b"), &[place, "the base URL of mailgun is no https URL"]);
+    let own = "[clients.acme]\nsecrets = { key = \"env:X\" }\n[[providers]]\nid = \"acme\"\n[providers.client]\n\
+               base_url = \"https://10.1.2.3\"\n[[providers.client.auth]]\nkind = \"bearer\"\nsecret = \"key\"\n\
+               [[providers.client.secrets]]\nname = \"key\"\nabout = \"x\"\n";
+    check(own, &["key: clients.acme\n", "the base URL https://10.1.2.3/ is not called", "is private"]);
 }
 
 #[test]
