@@ -117,7 +117,7 @@ enum State {
     Good(Token),
     Failed {
         until: Timestamp,
-        why: String,
+        error: ClientError,
     },
 }
 
@@ -158,19 +158,23 @@ impl Tokens {
         let now = self.clock.now();
         match &*state {
             State::Good(token) if now < token.refresh_at => return Ok(token.clone()),
-            State::Failed { until, why } if now < *until => {
-                return Err(ClientError::Credentials(why.clone()));
+            State::Failed { until, error } if now < *until => {
+                if let Some(same) = again(error) {
+                    return Err(same);
+                }
             }
             _ => {}
         }
         let fetched = fetch.await;
         *state = match &fetched {
             Ok(token) => State::Good(token.clone()),
-            Err(ClientError::Credentials(why)) => {
-                let until = self.clock.now().checked_add(FAILURE_KEPT).unwrap_or(now);
-                State::Failed { until, why: why.clone() }
-            }
-            Err(_) => State::Empty,
+            Err(error) => match again(error) {
+                Some(error) => {
+                    let until = self.clock.now().checked_add(FAILURE_KEPT).unwrap_or(now);
+                    State::Failed { until, error }
+                }
+                None => State::Empty,
+            },
         };
         fetched
     }
@@ -182,6 +186,19 @@ impl Tokens {
         if matches!(&*state, State::Good(token) if token.secret == *refused) {
             *state = State::Empty;
         }
+    }
+}
+
+/// Returns a failure for the next caller too; nothing of one that concerns its own caller's time, or that the permits
+/// tell better.
+fn again(error: &ClientError) -> Option<ClientError> {
+    match error {
+        ClientError::Credentials(why) => Some(ClientError::Credentials(why.clone())),
+        ClientError::Unreachable(why) => Some(ClientError::Unreachable(why.clone())),
+        ClientError::Refused { status, message } => {
+            Some(ClientError::Refused { status: *status, message: message.clone() })
+        }
+        _ => None,
     }
 }
 

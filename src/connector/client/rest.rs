@@ -281,7 +281,12 @@ impl RestClient {
         let draft = raw(&self.plan.base, self.plan.body, &args).map_err(ClientError::Credentials)?;
         match self.attempt(call, &draft, &Shown::token(&jwt)?, APP_SCOPE).await {
             Ok((_, answer)) => Token::read(&answer, now).map_err(ClientError::Credentials),
-            Err(error @ (ClientError::RateLimited { .. } | ClientError::Timeout { .. })) => Err(error),
+            // What may pass by itself is no fault of the credentials: the caller may come again.
+            Err(ClientError::Refused { status: status @ 500.., message }) => {
+                let message = format!("no token for installation {installation}: {message}");
+                Err(ClientError::Refused { status, message })
+            }
+            Err(error) if error.retry_after().is_some() => Err(error),
             Err(error) => {
                 let what = format!("no token for installation {installation}: {error}");
                 Err(ClientError::Credentials(what))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hookkeeper::connector::{ClientError, ConnectorClient};
 use hookkeeper::signature::{Hash, PrivateKey, PublicScheme};
@@ -174,6 +175,24 @@ async fn an_app_that_gets_no_token_says_why() {
     let error = api.failure("create_comment", comment()).await;
     assert!(matches!(error, ClientError::Credentials(_)));
     assert_eq!(api.host.asked().len(), 1, "nobody asks again at once");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_had_for_the_moment_is_no_fault_of_the_credentials() {
+    let api = app(|_| true);
+    api.host.respond(|_| answer(502, "{\"message\":\"Server Error\"}"));
+    for _ in 0..2 {
+        let error = api.failure("create_comment", comment()).await;
+        let expected = "the provider refused with status 502: no token for installation 7: Server Error";
+        assert_eq!((error.to_string().as_str(), error.code()), (expected, "refused"));
+        assert_eq!(error.retry_after(), Some(Duration::ZERO), "the caller may come again");
+    }
+    assert_eq!(api.host.asked().len(), 1, "nobody asks again at once");
+    api.clock.set(at(6));
+    api.host.respond(|_| String::new());
+    let error = api.failure("create_comment", comment()).await;
+    assert!(matches!(error, ClientError::Unreachable(_)), "{error}");
+    assert_eq!(api.host.asked().len(), 2);
 }
 
 #[tokio::test]
