@@ -94,6 +94,26 @@ pub fn learn<'a>(
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     now: Timestamp,
 ) -> Correction {
+    let is_told = |told| told && rules.refused_if_told.contains(&status);
+    teach(rules, headers, now, |told| rules.refused.contains(&status) || is_told(told))
+}
+
+/// As [`learn`], of an answer that was refused for its rate whatever its status: its body says so.
+pub(super) fn learn_refused<'a>(
+    rules: &HeaderRules,
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    now: Timestamp,
+) -> Correction {
+    teach(rules, headers, now, |_| true)
+}
+
+/// `is_refused` judges by whether the headers name a wait, or say that nothing is left.
+fn teach<'a>(
+    rules: &HeaderRules,
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    now: Timestamp,
+    is_refused: impl FnOnce(bool) -> bool,
+) -> Correction {
     let answer = Answer::new(headers, now);
     let mut correction = Correction::default();
     // Resets that come without a word on what is left: of refusals, they are the wait.
@@ -107,8 +127,7 @@ pub fn learn<'a>(
     let told = rules.wait.iter().find_map(|name| values::wait(answer.text(name)?, now)).map(span);
     let used_up = correction.quotas.iter().filter(|quota| quota.remaining == 0);
     let used_up = used_up.map(|quota| quota.resets_in).max();
-    correction.refused = rules.refused.contains(&status)
-        || rules.refused_if_told.contains(&status) && (told.is_some() || used_up.is_some());
+    correction.refused = is_refused(told.is_some() || used_up.is_some());
     correction.wait = told.or(used_up).or(bare_reset).filter(|_| correction.refused);
     correction
 }

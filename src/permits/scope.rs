@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::bucket::Bucket;
 use super::factory::Shared;
 use super::lane::{Lane, Shares};
-use super::learn::{Correction, learn};
+use super::learn::{Correction, learn, learn_refused};
 use super::queue::{Outcome, Queue, Wake};
 use super::store::Written;
 use crate::event::Timestamp;
@@ -303,8 +303,23 @@ impl Permit {
         headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         now: Timestamp,
     ) {
-        let profile = self.scope.shared.profile();
-        self.correct(&learn(&profile.headers, status, headers, now), now);
+        let taught = self.taught(Some(status), headers, now);
+        self.correct(&taught, now);
+    }
+
+    /// Says what an answer teaches by the provider's rules; without a status, one that was refused for its rate
+    /// because its body says so.
+    pub(crate) fn taught<'a>(
+        &self,
+        status: Option<u16>,
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        now: Timestamp,
+    ) -> Correction {
+        let rules = &self.scope.shared.profile().headers;
+        match status {
+            Some(status) => learn(rules, status, headers, now),
+            None => learn_refused(rules, headers, now),
+        }
     }
 
     /// Says that the call was refused for its rate where status and headers do not tell, but the body does; for
@@ -329,7 +344,13 @@ impl Permit {
         self.correct(&Correction { refused: true, wait, ..Correction::default() }, now);
     }
 
-    fn correct(self, correction: &Correction, now: Timestamp) {
+    /// Returns how long the first refusal in a row that names no time is taken for.
+    pub(crate) fn unsaid_wait(&self) -> Duration {
+        self.scope.shared.profile().headers.unsaid_wait
+    }
+
+    /// Applies what an answer taught.
+    pub(crate) fn correct(self, correction: &Correction, now: Timestamp) {
         let (now, profile) = (nanos(now), self.scope.shared.profile());
         let mut state = self.scope.state.lock();
         let others = state.in_flight.saturating_sub(1);

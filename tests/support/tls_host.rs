@@ -41,8 +41,19 @@ impl Asked {
 struct Inner {
     asked: Mutex<Vec<Asked>>,
     respond: Mutex<Box<Respond>>,
-    gate: Mutex<bool>,
+    gate: Mutex<Gate>,
     opened: Condvar,
+}
+
+/// What the host does of its own accord.
+#[derive(PartialEq)]
+enum Gate {
+    /// It answers, and ends the connection.
+    Open,
+    /// It takes requests, and answers none.
+    Held,
+    /// It answers, and ends no connection.
+    Stalled,
 }
 
 /// The host.
@@ -82,7 +93,7 @@ impl TlsHost {
         let inner = Arc::new(Inner {
             asked: Mutex::default(),
             respond: Mutex::new(Box::new(|_| answer(404, ""))),
-            gate: Mutex::new(true),
+            gate: Mutex::new(Gate::Open),
             opened: Condvar::new(),
         });
         let host =
@@ -115,12 +126,17 @@ impl TlsHost {
 
     /// Takes requests, and answers none until [`open`](Self::open).
     pub fn hold(&self) {
-        *self.inner.gate.lock().unwrap() = false;
+        *self.inner.gate.lock().unwrap() = Gate::Held;
     }
 
-    /// Answers what is held.
+    /// Answers, and ends no connection until [`open`](Self::open): what an answer lacks is waited for.
+    pub fn stall(&self) {
+        *self.inner.gate.lock().unwrap() = Gate::Stalled;
+    }
+
+    /// Answers what is held, and ends what is stalled.
     pub fn open(&self) {
-        *self.inner.gate.lock().unwrap() = true;
+        *self.inner.gate.lock().unwrap() = Gate::Open;
         self.inner.opened.notify_all();
     }
 
@@ -157,6 +173,12 @@ pub fn answer(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
+impl Inner {
+    fn wait_while(&self, gate: Gate) {
+        drop(self.opened.wait_timeout_while(self.gate.lock().unwrap(), TIMEOUT, |now| *now == gate));
+    }
+}
+
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, inner: &Inner) -> std::io::Result<()> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
@@ -180,11 +202,12 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, inner: &Inner) -> std::io
     reader.read_exact(&mut body)?;
     let asked = Asked { line: asked, headers, body: String::from_utf8_lossy(&body).into_owned() };
     inner.asked.lock().unwrap().push(asked.clone());
-    let open = inner.opened.wait_timeout_while(inner.gate.lock().unwrap(), TIMEOUT, |open| !*open);
-    drop(open);
+    inner.wait_while(Gate::Held);
     let bytes = (inner.respond.lock().unwrap())(&asked);
     let stream = reader.get_mut();
     stream.write_all(bytes.as_bytes())?;
+    stream.flush()?;
+    inner.wait_while(Gate::Stalled);
     stream.conn.send_close_notify();
     stream.flush()
 }

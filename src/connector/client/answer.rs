@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::ClientError;
 use crate::catalog::ClientErrors;
-use crate::event::Timestamp;
-use crate::outbound::{Answer, HeaderMap};
+use crate::outbound::Answer;
+use crate::permits::Correction;
 
 /// How long a caller waits where the provider names no time: GitHub and others ask for a minute at least.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -16,21 +16,54 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most characters of the provider's own words in an error.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// Reads an answer.
-///
-/// # Errors
-///
-/// If the provider refused, or the answer is not what its API promises.
-pub(super) fn read(errors: &ClientErrors, answer: &Answer, now: Timestamp) -> Result<Value, ClientError> {
+/// What an answer says.
+pub(super) struct Read {
+    /// The value, or why there is none: the provider refused, or the answer is not what its API promises.
+    pub(super) result: Result<Value, ClientError>,
+    /// What it teaches of the provider's limits.
+    pub(super) taught: Correction,
+}
+
+impl Read {
+    /// Returns what to learn of it. A refusal that names no time holds as long as its caller is told, unless those of
+    /// the provider are taken for longer, which then grow from one to the next.
+    pub(super) fn to_learn(&self, unsaid_wait: Duration) -> Correction {
+        let is_unsaid = self.taught.refused && self.taught.wait.is_none();
+        let wait = if is_unsaid && unsaid_wait < RETRY_AFTER { Some(RETRY_AFTER) } else { self.taught.wait };
+        Correction { wait, ..self.taught.clone() }
+    }
+}
+
+/// Reads an answer. `taught` says what its headers teach, with its status, or without one where its body says that it
+/// was refused for its rate.
+pub(super) fn read(
+    errors: &ClientErrors,
+    answer: &Answer,
+    taught: impl Fn(Option<u16>) -> Correction,
+) -> Read {
     let value = match answer.body.trim_ascii() {
         [] => Some(Value::Null),
         body => serde_json::from_slice(body).ok(),
     };
     let is_good = (200..300).contains(&answer.status);
+    let by_status = taught(Some(answer.status));
     match value {
-        Some(value) if is_good && !says_failed(errors, &value) => Ok(value),
-        None if is_good => Err(ClientError::Malformed("expected JSON".to_owned())),
-        value => Err(refusal(errors, answer, &value.unwrap_or_default(), now)),
+        Some(value) if is_good && !says_failed(errors, &value) => {
+            Read { result: Ok(value), taught: by_status }
+        }
+        None if is_good => Read { result: Err(ClientError::Malformed(no_json(answer))), taught: by_status },
+        value => refusal(errors, answer, &value.unwrap_or_default(), by_status, || taught(None)),
+    }
+}
+
+/// Says why a body cannot be read.
+fn no_json(answer: &Answer) -> String {
+    // None is asked for, so that no few bytes become many.
+    match answer.headers.get("content-encoding").and_then(|coding| coding.to_str().ok()) {
+        Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
+            format!("expected JSON as it is, found it compressed: {}", shortened(coding))
+        }
+        _ => "expected JSON".to_owned(),
     }
 }
 
@@ -47,32 +80,39 @@ fn says_failed(errors: &ClientErrors, value: &Value) -> bool {
     is_not_ok || has_failed
 }
 
-fn refusal(errors: &ClientErrors, answer: &Answer, value: &Value, now: Timestamp) -> ClientError {
+fn refusal(
+    errors: &ClientErrors,
+    answer: &Answer,
+    value: &Value,
+    by_status: Correction,
+    by_body: impl FnOnce() -> Correction,
+) -> Read {
     let code = first_text(&errors.code, value).unwrap_or_default();
     let sentence = first_text(&errors.message, value).unwrap_or_default();
     let is_code = |codes: &[String]| codes.contains(&code);
     let status = answer.status;
-    if status == 429
+    let is_limit = status == 429
         || is_code(&errors.limited_codes)
-        || (status == 403 && is_limit(errors, answer, &sentence))
-    {
-        let said = retry_after(&answer.headers, now).or_else(|| said_in_body(errors, value));
-        let retry_after = said.unwrap_or(RETRY_AFTER).min(RETRY_AFTER_MAX);
-        return ClientError::RateLimited { retry_after };
+        || (status == 403 && (by_status.room == Some(0) || is_limit(errors, &sentence)));
+    let mut taught = if is_limit && !by_status.refused { by_body() } else { by_status };
+    if taught.refused {
+        taught.wait = taught.wait.or_else(|| said_in_body(errors, value));
+        let retry_after = taught.wait.unwrap_or(RETRY_AFTER).min(RETRY_AFTER_MAX);
+        return Read { result: Err(ClientError::RateLimited { retry_after }), taught };
     }
     let message = message(&code, &sentence, value);
-    if status == 401 || is_code(&errors.credential_codes) {
-        return ClientError::Credentials(format!("the provider refused them: {message}"));
-    }
-    ClientError::Refused { status, message }
+    let error = if status == 401 || is_code(&errors.credential_codes) {
+        ClientError::Credentials(format!("the provider refused them: {message}"))
+    } else {
+        ClientError::Refused { status, message }
+    };
+    Read { result: Err(error), taught }
 }
 
-/// Tells whether a 403 is a rate limit.
-fn is_limit(errors: &ClientErrors, answer: &Answer, sentence: &str) -> bool {
+/// Tells whether the sentence of a 403 is about a rate limit.
+fn is_limit(errors: &ClientErrors, sentence: &str) -> bool {
     let sentence = sentence.to_lowercase();
-    header(&answer.headers, "retry-after").is_some()
-        || header(&answer.headers, "x-ratelimit-remaining") == Some("0")
-        || errors.limited_texts.iter().any(|part| sentence.contains(part.as_str()))
+    errors.limited_texts.iter().any(|part| sentence.contains(part.as_str()))
 }
 
 fn first_text(pointers: &[String], value: &Value) -> Option<String> {
@@ -107,36 +147,13 @@ fn said_in_body(errors: &ClientErrors, value: &Value) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// Returns how long to wait, as the headers say: `Retry-After`, else when the window begins anew.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    if let Some(text) = header(headers, "retry-after").map(str::trim) {
-        return match text.parse::<f64>() {
-            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-            Err(_) => until(jiff::fmt::rfc2822::parse(text).ok()?.timestamp(), now),
-        };
-    }
-    let reset = header(headers, "x-ratelimit-reset")?.trim().parse::<i64>().ok()?;
-    // Some name the time, others what is left until then.
-    let is_distance = reset < 1_000_000_000;
-    if is_distance {
-        return u64::try_from(reset).ok().map(Duration::from_secs);
-    }
-    until(Timestamp::from_second(reset).ok()?, now)
-}
-
-fn until(at: Timestamp, now: Timestamp) -> Option<Duration> {
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::event::{ProviderId, Timestamp};
+    use crate::permits::{HeaderRules, learn};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -155,9 +172,20 @@ mod tests {
         Answer { status, headers: headers.collect(), body: body.to_owned().into() }
     }
 
+    /// Reads as a client of the provider does.
+    fn read_of(provider: &str, errors: &ClientErrors, answer: &Answer) -> Result<Value, ClientError> {
+        let rules = HeaderRules::of(&provider.parse::<ProviderId>().unwrap());
+        let headers = || answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        read(errors, answer, |status| learn(&rules, status.unwrap_or(429), headers(), now())).result
+    }
+
+    fn read_plain(errors: &ClientErrors, answer: &Answer) -> Result<Value, ClientError> {
+        read_of("acme", errors, answer)
+    }
+
     #[track_caller]
     fn check(answer: Answer, expected: &str) {
-        let read = read(&errors(), &answer, now());
+        let read = read_plain(&errors(), &answer);
         let told = read.map_or_else(|error| error.to_string(), |value| value.to_string());
         assert_eq!(told, expected);
     }
@@ -166,8 +194,8 @@ mod tests {
     fn good_answers_are_values() {
         check(answer(200, &[], "{\"ok\":true,\"a\":1}"), "{\"a\":1,\"ok\":true}");
         let plain = ClientErrors::default();
-        assert_eq!(read(&plain, &answer(204, &[], ""), now()).unwrap(), Value::Null);
-        assert_eq!(read(&plain, &answer(201, &[], "[1]"), now()).unwrap(), json!([1]));
+        assert_eq!(read_plain(&plain, &answer(204, &[], "")).unwrap(), Value::Null);
+        assert_eq!(read_plain(&plain, &answer(201, &[], "[1]")).unwrap(), json!([1]));
     }
 
     #[test]
@@ -193,7 +221,7 @@ mod tests {
             "the provider refused with status 404: a [2Jb",
         );
         let long = format!("{{\"message\":\"{}\"}}", "x".repeat(1000));
-        let told = read(&errors(), &answer(404, &[], &long), now()).unwrap_err().to_string();
+        let told = read_plain(&errors(), &answer(404, &[], &long)).unwrap_err().to_string();
         assert!(told.len() < 400 && told.ends_with('…'));
     }
 
@@ -203,14 +231,14 @@ mod tests {
             answer(401, &[], "{\"message\":\"Bad credentials\"}"),
             answer(200, &[], "{\"ok\":false,\"error\":\"invalid_auth\"}"),
         ] {
-            let error = read(&errors(), &bad, now()).unwrap_err();
+            let error = read_plain(&errors(), &bad).unwrap_err();
             assert!(matches!(error, ClientError::Credentials(_)), "{error}");
         }
     }
 
     #[test]
     fn rate_limits_are_known_in_every_form() {
-        let wait = |answer: Answer| match read(&errors(), &answer, now()).unwrap_err() {
+        let wait = |answer: Answer| match read_plain(&errors(), &answer).unwrap_err() {
             ClientError::RateLimited { retry_after } => retry_after.as_secs(),
             other => panic!("{other}"),
         };
@@ -229,8 +257,46 @@ mod tests {
         assert_eq!(wait(answer(403, &[("retry-after", "5")], "{}")), 5);
         let secondary = "{\"message\":\"You have exceeded a secondary rate limit.\"}";
         assert_eq!(wait(answer(403, &[("x-ratelimit-remaining", "10")], secondary)), 60);
-        let forbidden = read(&errors(), &answer(403, &[], "{\"message\":\"no\"}"), now()).unwrap_err();
+        assert_eq!(wait(answer(503, &[("retry-after", "8")], "")), 8, "it says when to come again");
+        let forbidden = read_plain(&errors(), &answer(403, &[], "{\"message\":\"no\"}")).unwrap_err();
         assert!(matches!(forbidden, ClientError::Refused { status: 403, .. }), "{forbidden}");
+    }
+
+    #[test]
+    fn what_headers_say_of_limits_is_read_as_the_permits_read_it() {
+        let wait = |provider: &str, status: u16, headers: &[(&'static str, &str)]| {
+            let body = "{\"error\":\"ratelimited\"}";
+            match read_of(provider, &errors(), &answer(status, headers, body)).unwrap_err() {
+                ClientError::RateLimited { retry_after } => retry_after.as_secs(),
+                other => panic!("{other}"),
+            }
+        };
+        let (reset, in_ms) = ((NOW + 90).to_string(), (NOW * 1000 + 90_000).to_string());
+        let of = |text| [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", text)];
+        assert_eq!(wait("acme", 429, &of(&reset)), 90);
+        assert_eq!(wait("acme", 429, &of(&in_ms)), 90, "milliseconds");
+        assert_eq!(wait("acme", 429, &of("90")), 90, "a span");
+        assert_eq!(wait("acme", 429, &of("1000000000")), 0, "long past");
+        assert_eq!(wait("acme", 429, &of("garbage")), 60);
+        assert_eq!(wait("acme", 429, &of("-5")), 60);
+        assert_eq!(wait("acme", 429, &[("retry-after", "1000000000000")]), 86_400);
+        assert_eq!(wait("acme", 429, &[("retry-after", "soon"), of(&reset)[0], of(&reset)[1]]), 90);
+        assert_eq!(wait("acme", 429, &[("retry-after", "Sunday, 17-Jan-27 08:00:30 GMT")]), 86_400);
+        assert_eq!(wait("acme", 429, &[("ratelimit", "\"default\";r=0;t=12")]), 12);
+        let linear =
+            [("x-ratelimit-requests-remaining", "0"), ("x-ratelimit-requests-reset", in_ms.as_str())];
+        assert_eq!(wait("linear", 400, &linear), 90);
+        let points =
+            [("x-ratelimit-complexity-remaining", "0"), ("x-ratelimit-complexity-reset", in_ms.as_str())];
+        assert_eq!(wait("linear", 400, &points), 90);
+    }
+
+    #[test]
+    fn what_comes_compressed_is_told() {
+        check(
+            answer(200, &[("content-encoding", "gzip")], "\u{1f}\u{8b}"),
+            "the answer makes no sense: expected JSON as it is, found it compressed: gzip",
+        );
     }
 
     #[test]
@@ -245,7 +311,7 @@ mod tests {
     fn errors_of_graphql_are_refusals() {
         let errors: ClientErrors =
             toml::from_str("failed = \"/errors\"\nmessage = [\"/errors/0/message\"]").unwrap();
-        let told = |body| read(&errors, &answer(200, &[], body), now()).map_err(|error| error.to_string());
+        let told = |body| read_plain(&errors, &answer(200, &[], body)).map_err(|error| error.to_string());
         assert_eq!(
             told("{\"data\":null,\"errors\":[{\"message\":\"Entity not found\"}]}").unwrap_err(),
             "the provider refused with status 200: Entity not found"

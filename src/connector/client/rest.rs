@@ -29,7 +29,7 @@ use crate::catalog::{
 use crate::clock::Clock;
 use crate::event::{ProviderId, Timestamp};
 use crate::outbound::{self, Answer, HeaderValue};
-use crate::permits::{Budget, Permit, Profile, RateLimiterFactory};
+use crate::permits::{Budget, HeaderRules, Profile, RateLimiterFactory, learn};
 
 /// Most bytes of one answer.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -327,9 +327,11 @@ impl RestClient {
             Err(error) => return Err(failed(error)),
         };
         let now = self.parts.clock.now();
-        let read = answer::read(&self.errors, &answer, now);
-        note(permit, &answer, &read, now);
-        read.map(|value| (answer, value)).map_err(|error| shown.redacted(error))
+        let read =
+            answer::read(&self.errors, &answer, |status| permit.taught(status, headers_of(&answer), now));
+        let to_learn = read.to_learn(permit.unsaid_wait());
+        permit.correct(&to_learn, now);
+        read.result.map(|value| (answer, value)).map_err(|error| shown.redacted(error))
     }
 
     fn headers(
@@ -398,9 +400,13 @@ impl RestClient {
         if (200..300).contains(&answer.status) {
             return Ok(());
         }
-        Err(answer::read(&ClientErrors::default(), &answer, self.parts.clock.now())
-            .err()
-            .unwrap_or_else(|| ClientError::Refused { status: answer.status, message: String::new() }))
+        // Nothing is learned of it: the host counts nothing by the scope of the call.
+        let (rules, now) = (HeaderRules::of(&self.provider), self.parts.clock.now());
+        let taught =
+            |status: Option<u16>| learn(&rules, status.unwrap_or(answer.status), headers_of(&answer), now);
+        let refused = answer::read(&ClientErrors::default(), &answer, taught).result.err();
+        let unsaid = || ClientError::Refused { status: answer.status, message: String::new() };
+        Err(refused.unwrap_or_else(unsaid))
     }
 
     /// Returns the base URL.
@@ -414,15 +420,8 @@ impl RestClient {
     }
 }
 
-/// Tells the bucket what came of a call. What an answer says of limits in its body, the headers do not tell.
-fn note(permit: Permit, answer: &Answer, read: &Result<Value, ClientError>, now: Timestamp) {
-    match read {
-        Err(ClientError::RateLimited { retry_after }) => permit.refused(Some(*retry_after), now),
-        _ => {
-            let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-            permit.observe(answer.status, headers, now);
-        }
-    }
+fn headers_of(answer: &Answer) -> impl Iterator<Item = (&str, &[u8])> {
+    answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 pub(super) fn invalid(method: &ClientMethod, problem: String) -> ClientError {

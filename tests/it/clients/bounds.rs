@@ -5,7 +5,7 @@ use std::time::Duration;
 use hookkeeper::connector::{CallOptions, ClientError, ConnectorClient};
 use serde_json::{Value, json};
 
-use super::{Api, Setup, options};
+use super::{Api, Setup, at, options};
 use crate::support::tls_host::{answer, answer_with};
 
 const ACME: &str = "id = \"acme\"\n[client]\nbase_url = \"https://api.acme.example/v1\"\n\
@@ -36,6 +36,11 @@ async fn answers_that_make_no_sense_are_errors() {
     malformed(answer(200, "<html>"), "expected JSON").await;
     malformed(answer(200, "{\"thing\":"), "expected JSON").await;
     malformed(answer(200, "{}"), "expected a result at \"/thing\"").await;
+    malformed(answer(200, &"[".repeat(100_000)), "expected JSON").await;
+    malformed(answer_with(200, "content-encoding: gzip\r\n", "x"), "found it compressed: gzip").await;
+    malformed(answer(204, ""), "expected a result at \"/thing\"").await;
+    malformed(answer(302, ""), "redirect").await;
+    malformed(answer_with(307, "location: https://127.0.0.1/\r\n", ""), "redirect").await;
     malformed(answer(200, &"x".repeat(9 << 20)), "sent more than 8388608 bytes").await;
     malformed(answer_with(302, "location: https://api.acme.example/v1/other\r\n", ""), "redirect").await;
     malformed(answer_with(307, "location: https://evil.example/\r\n", ""), "redirect").await;
@@ -43,6 +48,10 @@ async fn answers_that_make_no_sense_are_errors() {
     assert!(matches!(answered(truncated).await, ClientError::Unreachable(_)));
     let broken = answered("nonsense\r\n\r\n".to_owned()).await;
     assert!(matches!(broken, ClientError::Unreachable(_)), "{broken}");
+    for flood in ["x-a: b\r\n".repeat(10_000), format!("x-a: {}\r\n", "b".repeat(2 << 20))] {
+        let flooded = answered(answer_with(200, &flood, "{\"thing\":1}")).await;
+        assert!(matches!(flooded, ClientError::Unreachable(_)), "{flooded}");
+    }
     let down = answered(answer(503, "")).await;
     assert!(matches!(down, ClientError::Refused { status: 503, .. }), "{down}");
     assert_eq!(down.retry_after(), Some(Duration::ZERO));
@@ -67,6 +76,46 @@ async fn a_call_ends_with_its_timeout() {
     let error = api.client.call_with("get", Value::Null, &short).await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout { limit } if limit == short.timeout), "{error}");
     api.host.open();
+    // Also where it began to answer in time.
+    api.host.stall();
+    for begun in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n{"] {
+        api.host.respond(|_| begun.to_owned());
+        let error = api.client.call_with("get", Value::Null, &short).await.unwrap_err();
+        assert!(matches!(error, ClientError::Timeout { limit } if limit == short.timeout), "{error}");
+    }
+    api.host.open();
+}
+
+#[tokio::test]
+async fn an_answer_with_nothing_in_it_is_null() {
+    let api = acme();
+    for (status, bytes) in [(204, "HTTP/1.1 204 X\r\n\r\n".to_owned()), (200, answer(200, " \r\n"))] {
+        api.host.respond(move |_| bytes.clone());
+        assert_eq!(api.call("get", Value::Null).await.unwrap(), Value::Null, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_makes_no_sense_stops_nobody_for_ever() {
+    let wait = async |headers: &str| {
+        let (api, bytes) = (acme(), answer_with(429, headers, "{}"));
+        api.host.respond(move |_| bytes.clone());
+        let wait = api.failure("get", Value::Null).await.retry_after().unwrap();
+        // Within a day at most everybody is served again.
+        api.clock.set(at(86_401));
+        api.host.serves("{}");
+        assert!(api.call("get", Value::Null).await.is_ok(), "{headers}");
+        wait.as_secs()
+    };
+    let past = at(-90).as_second();
+    assert_eq!(wait("retry-after: Fri, 15 Jan 2027 08:00:30 GMT\r\n").await, 30);
+    assert_eq!(wait("retry-after: Fri, 15 Jan 2027 07:00:00 GMT\r\n").await, 0);
+    assert_eq!(wait("retry-after: -1\r\n").await, 60);
+    assert_eq!(wait("retry-after: 1000000000000\r\n").await, 86_400);
+    assert_eq!(wait(&format!("x-ratelimit-remaining: 0\r\nx-ratelimit-reset: {past}\r\n")).await, 0);
+    assert_eq!(wait(&format!("x-ratelimit-reset: {}\r\n", at(40).as_millisecond())).await, 40);
+    assert_eq!(wait("x-ratelimit-remaining: 0\r\nx-ratelimit-reset: soon\r\n").await, 60);
+    assert_eq!(wait("x-ratelimit-remaining: 0\r\nx-ratelimit-reset: 99999999999999999999\r\n").await, 86_400);
 }
 
 #[tokio::test]

@@ -217,6 +217,19 @@ async fn rate_limits_tell_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn secondary_limits_in_a_row_are_waited_out_longer_each_time() {
+    let api = personal();
+    api.host.respond(|_| answer(403, "{\"message\":\"You have exceeded a secondary rate limit.\"}"));
+    let wait = async |second: i64| {
+        api.clock.set(at(second));
+        api.failure("create_comment", comment()).await.retry_after().unwrap().as_secs()
+    };
+    assert_eq!((wait(0).await, wait(0).await), (60, 60));
+    assert_eq!((wait(61).await, wait(61).await), (60, 120));
+    assert_eq!(api.host.asked().len(), 2);
+}
+
+#[tokio::test]
 async fn errors_are_told_with_githubs_own_words() {
     let api = personal();
     for (status, body, expected) in [

@@ -64,6 +64,31 @@ async fn errors_of_linear_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_limit_of_linear_holds_until_its_headers_say() {
+    let linear = || Setup {
+        provider: "linear",
+        names: &["api.linear.app"],
+        secrets: &[("api_key", TOKEN)],
+        ..Setup::default()
+    };
+    let body = "{\"errors\":[{\"message\":\"No\",\"extensions\":{\"code\":\"RATELIMITED\"}}]}";
+    for counted in ["requests", "complexity"] {
+        let api = Api::new(&linear());
+        let reset = at(1800).as_millisecond();
+        let headers =
+            format!("x-ratelimit-{counted}-remaining: 0\r\nx-ratelimit-{counted}-reset: {reset}\r\n");
+        api.host.respond(move |_| answer_with(400, &headers, body));
+        for _ in 0..2 {
+            let limited = api.failure("get_issue", json!({"id": "ENG-1"})).await;
+            let half_an_hour =
+                matches!(limited, ClientError::RateLimited { retry_after } if retry_after.as_secs() == 1800);
+            assert!(half_an_hour, "{counted}: {limited}");
+        }
+        assert_eq!(api.host.asked().len(), 1, "{counted}: within it nothing is sent");
+    }
+}
+
+#[tokio::test]
 async fn notion_is_asked_with_its_version_page_by_page() {
     let api = Api::new(&Setup { provider: "notion", names: &["api.notion.com"], ..Setup::default() });
     api.host.respond_to(|asked| match asked.json()["start_cursor"].as_str() {

@@ -65,6 +65,9 @@ async fn a_200_that_is_not_ok_is_a_failure() {
     };
     let refused = failure(answer(200, "{\"ok\":false,\"error\":\"channel_not_found\"}")).await;
     assert_eq!(refused.to_string(), "the provider refused with status 200: channel_not_found");
+    let scope =
+        failure(answer(200, "{\"ok\":false,\"error\":\"missing_scope\",\"needed\":\"chat:write\"}")).await;
+    assert_eq!(scope.to_string(), "the provider refused with status 200: missing_scope: chat:write");
     let revoked = failure(answer(200, "{\"ok\":false,\"error\":\"token_revoked\"}")).await;
     assert!(matches!(revoked, ClientError::Credentials(_)), "{revoked}");
     let limited =
