@@ -181,6 +181,19 @@ impl Client {
     /// If the host may not be called, cannot be reached or does not answer in time, or if the answer is a
     /// redirect or too large. Any other status is an answer.
     pub async fn send(&self, request: Request<'_>) -> Result<Answer, Error> {
+        self.sent(request, false).await
+    }
+
+    /// As [`send`](Self::send), but a redirect is an answer too, which its caller follows or not.
+    ///
+    /// # Errors
+    ///
+    /// As for `send`, but for redirects.
+    pub async fn send_redirected(&self, request: Request<'_>) -> Result<Answer, Error> {
+        self.sent(request, true).await
+    }
+
+    async fn sent(&self, request: Request<'_>, takes_redirects: bool) -> Result<Answer, Error> {
         let (url, host) = read_url(request.url)?;
         if let Some(address) = literal(&url) {
             self.judge.judge(address).map_err(|why| unusable(&host, &why))?;
@@ -188,17 +201,23 @@ impl Client {
         let limit = request.timeout;
         let exchange = async {
             let _permit = self.in_flight.acquire().await;
-            self.exchange(url, &host, request).await
+            self.exchange(url, &host, request, takes_redirects).await
         };
         let exchanged = tokio::time::timeout(limit, exchange).await;
         exchanged.unwrap_or_else(|_| Err(Error::Timeout { host: host.clone(), limit }))
     }
 
-    async fn exchange(&self, url: Url, host: &str, request: Request<'_>) -> Result<Answer, Error> {
+    async fn exchange(
+        &self,
+        url: Url,
+        host: &str,
+        request: Request<'_>,
+        takes_redirects: bool,
+    ) -> Result<Answer, Error> {
         let (method, headers) = head(&request).ok_or_else(|| Error::Request { host: host.to_owned() })?;
         let sending = self.http.request(method, url).headers(headers).body(request.body.to_vec());
         let mut answer = sending.send().await.map_err(|error| failed(host, error))?;
-        if answer.status().is_redirection() {
+        if answer.status().is_redirection() && !takes_redirects {
             return Err(Error::Redirect { host: host.to_owned() });
         }
         let bytes_max = request.answer_bytes_max;

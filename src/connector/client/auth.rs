@@ -121,6 +121,11 @@ impl Shown {
         Ok(out)
     }
 
+    /// Tells whether a request's URL shows who calls.
+    pub(super) fn is_in_url(&self) -> bool {
+        self.query.is_some() || self.prefix.is_some()
+    }
+
     /// Returns the headers.
     pub(super) fn headers(&self) -> impl Iterator<Item = (String, String)> {
         self.headers.iter().map(|(name, value)| (name.clone(), String::clone(value)))

@@ -11,6 +11,7 @@ mod encode;
 mod github_app;
 mod own_secrets;
 mod pages;
+mod redirect;
 mod request;
 mod rest;
 mod settings;

@@ -5,6 +5,7 @@
 //! failed: a GET, what the entry calls idempotent, and what carries an idempotency key that the provider knows.
 //! Whether to call again is the caller's decision.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::args::Args;
 use super::auth::{self, Shown};
 use super::github_app::{Token, Tokens, app_token};
 use super::pages::{Listing, Page, own_url};
+use super::redirect::{self, REDIRECTS_MAX};
 use super::request::{Draft, PageParams, draft, page_size, raw};
 use super::settings::Plan;
 use super::{
@@ -303,7 +305,7 @@ impl RestClient {
         }
     }
 
-    /// Sends a request once, within a permit.
+    /// Sends a request, and again where the API says that it belongs elsewhere within it.
     async fn attempt(
         &self,
         call: &Call<'_>,
@@ -311,6 +313,27 @@ impl RestClient {
         shown: &Shown,
         scope: &str,
     ) -> Result<(Answer, Value), ClientError> {
+        let mut draft = Cow::Borrowed(draft);
+        for _ in 0..=REDIRECTS_MAX {
+            let (answer, read) = self.ask(call, &draft, shown, scope).await?;
+            match redirect::target(&answer, &draft, &self.plan.base)? {
+                // The URL named may have the credentials in it already.
+                Some(_) if shown.is_in_url() => return Err(redirect::refused(&answer, &self.plan.base)),
+                Some(url) => draft.to_mut().url = url,
+                None => return read.map(|value| (answer, value)).map_err(|error| shown.redacted(error)),
+            }
+        }
+        Err(ClientError::Malformed(format!("it redirects more than {REDIRECTS_MAX} times")))
+    }
+
+    /// Sends a request once, within a permit, and reads the answer.
+    async fn ask(
+        &self,
+        call: &Call<'_>,
+        draft: &Draft,
+        shown: &Shown,
+        scope: &str,
+    ) -> Result<(Answer, Result<Value, ClientError>), ClientError> {
         let url = shown.url(&self.plan.base, &draft.url)?;
         let headers = self.headers(call, draft, shown)?;
         let limiter = self.parts.permits.limiter(&self.provider, scope);
@@ -331,7 +354,7 @@ impl RestClient {
             answer::read(&self.errors, &answer, |status| permit.taught(status, headers_of(&answer), now));
         let to_learn = read.to_learn(permit.unsaid_wait());
         permit.correct(&to_learn, now);
-        read.result.map(|value| (answer, value)).map_err(|error| shown.redacted(error))
+        Ok((answer, read.result))
     }
 
     fn headers(
@@ -371,9 +394,9 @@ impl RestClient {
             let (answer_bytes_max, timeout) = (ANSWER_BYTES_MAX, call.left() + TIMEOUT_SLACK);
             outbound::Request { method, url, headers, body, answer_bytes_max, timeout }
         };
-        match self.parts.http.send(request()).await {
+        match self.parts.http.send_redirected(request()).await {
             Err(outbound::Error::Unreachable { .. }) if call.is_repeatable || method == "GET" => {
-                self.parts.http.send(request()).await
+                self.parts.http.send_redirected(request()).await
             }
             sent => sent,
         }
@@ -399,6 +422,9 @@ impl RestClient {
         let answer = self.send(call, "POST", url.as_str(), &headers, bytes).await.map_err(failed)?;
         if (200..300).contains(&answer.status) {
             return Ok(());
+        }
+        if (300..400).contains(&answer.status) {
+            return Err(redirect::refused(&answer, &url));
         }
         // Nothing is learned of it: the host counts nothing by the scope of the call.
         let (rules, now) = (HeaderRules::of(&self.provider), self.parts.clock.now());

@@ -230,6 +230,35 @@ async fn secondary_limits_in_a_row_are_waited_out_longer_each_time() {
 }
 
 #[tokio::test]
+async fn a_repository_that_was_renamed_is_found_where_it_is_now() {
+    let api = personal();
+    api.host.respond(|asked| match asked {
+        "POST /repos/acme/shop/issues/7/comments" => {
+            let to = "location: https://api.github.com/repositories/1/issues/7/comments\r\n";
+            answer_with(307, to, "{\"message\":\"Moved Permanently\"}")
+        }
+        "GET /repos/acme/shop/issues/7/comments" => {
+            answer_with(301, "location: /repositories/1/issues/7/comments\r\n", "{}")
+        }
+        "POST /repositories/1/issues/7/comments" => answer(201, "{\"id\":1}"),
+        "GET /repositories/1/issues/7/comments" => answer(200, "[{\"id\":1}]"),
+        _ => answer(404, ""),
+    });
+    assert_eq!(api.call("create_comment", comment()).await.unwrap(), json!({"id": 1}));
+    let requests = api.host.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].body, requests[1].body);
+    assert_eq!(requests[1].header("authorization"), format!("Bearer {TOKEN}"));
+    let listed = json!({"owner": "acme", "repo": "shop", "number": 7});
+    let found = api.call("list_comments", listed.clone()).await.unwrap();
+    assert_eq!(found["items"], json!([{"id": 1}]));
+    api.host.respond(|_| answer_with(301, "location: /repositories/1\r\n", ""));
+    let error = api.failure("list_comments", listed).await;
+    assert_eq!(error.to_string(), "the answer makes no sense: it redirects more than 3 times");
+    assert_eq!(api.host.asked().len(), 2 + 2 + 4);
+}
+
+#[tokio::test]
 async fn errors_are_told_with_githubs_own_words() {
     let api = personal();
     for (status, body, expected) in [

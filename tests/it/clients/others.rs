@@ -336,6 +336,21 @@ async fn the_readmes_example_of_a_client_works() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_not_followed_where_the_url_shows_who_calls() {
+    let api = Api::new(&Setup {
+        provider: "telegram",
+        names: &["api.telegram.org"],
+        secrets: &[("bot_token", "123:tok-hunter22")],
+        ..Setup::default()
+    });
+    api.host.respond(|_| answer_with(307, "location: /elsewhere\r\n", ""));
+    let error = api.failure("send_message", json!({"chat_id": 7, "text": "x"})).await;
+    let expected = "the answer makes no sense: api.telegram.org answered with a redirect, status 307, which is not followed";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(api.host.asked().len(), 1);
+}
+
+#[tokio::test]
 async fn telegrams_token_stands_in_the_path_and_its_wait_in_the_body() {
     let api = Api::new(&Setup {
         provider: "telegram",

@@ -127,6 +127,14 @@ async fn a_file_goes_nowhere_else() {
         let error = api.failure("upload_file", json!({"filename": "a", "content": "x"})).await;
         assert_eq!(error.to_string(), format!("the answer makes no sense: {expected}"));
     }
+    api.host.respond(|asked| match asked {
+        "POST /upload" => answer_with(307, "location: https://files.slack.com/other\r\n", ""),
+        _ => {
+            answer(200, "{\"ok\":true,\"upload_url\":\"https://files.slack.com/upload\",\"file_id\":\"F1\"}")
+        }
+    });
+    let error = api.failure("upload_file", json!({"filename": "a", "content": "x"})).await;
+    assert!(error.to_string().contains("files.slack.com answered with a redirect"), "{error}");
     let asked = api.host.asked().len();
     for args in [
         json!({"filename": "a"}),
