@@ -116,6 +116,26 @@ async fn a_file_is_uploaded_in_three_requests() {
 }
 
 #[tokio::test]
+async fn a_file_goes_to_the_host_of_governments_too() {
+    let api = Api::new(&Setup {
+        provider: "slack",
+        names: &["slack-gov.com", "files.slack-gov.com"],
+        base_url: Some("https://slack-gov.com/api"),
+        ..Setup::default()
+    });
+    api.host.respond(|asked| match asked {
+        "POST /api/files.getUploadURLExternal" => answer(
+            200,
+            "{\"ok\":true,\"upload_url\":\"https://files.slack-gov.com/upload/v1/a\",\"file_id\":\"F1\"}",
+        ),
+        "POST /upload/v1/a" => answer(200, "OK - 5"),
+        _ => answer(200, "{\"ok\":true,\"files\":[{\"id\":\"F1\"}]}"),
+    });
+    let args = json!({"filename": "a.txt", "content": "hello"});
+    assert_eq!(api.call("upload_file", args).await.unwrap(), json!({"id": "F1"}));
+}
+
+#[tokio::test]
 async fn a_file_goes_nowhere_else() {
     let api = slack();
     for (url, expected) in [
