@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::bucket::Bucket;
 use super::factory::Shared;
+use super::headers::HeaderRules;
 use super::lane::{Lane, Shares};
 use super::learn::{Correction, learn, learn_refused};
 use super::queue::{Outcome, Queue, Wake};
@@ -344,9 +345,11 @@ impl Permit {
         self.correct(&Correction { refused: true, wait, ..Correction::default() }, now);
     }
 
-    /// Returns how long the first refusal in a row that names no time is taken for.
-    pub(crate) fn unsaid_wait(&self) -> Duration {
-        self.scope.shared.profile().headers.unsaid_wait
+    /// Returns how long the first refusal in a row that names no time is taken for, where the provider has a rule of
+    /// its own.
+    pub(crate) fn own_unsaid_wait(&self) -> Option<Duration> {
+        let wait = self.scope.shared.profile().headers.unsaid_wait;
+        (wait != HeaderRules::common().unsaid_wait).then_some(wait)
     }
 
     /// Applies what an answer taught.

@@ -9,7 +9,7 @@ use crate::catalog::ClientErrors;
 use crate::outbound::Answer;
 use crate::permits::Correction;
 
-/// How long a caller waits where the provider names no time: GitHub and others ask for a minute at least.
+/// How long a caller waits where the provider names no time, and no rule is known of it.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Longest wait that is passed on; a provider that names a longer one is asked again then.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,12 +25,16 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// Returns what to learn of it. A refusal that names no time holds as long as its caller is told, unless those of
-    /// the provider are taken for longer, which then grow from one to the next.
-    pub(super) fn to_learn(&self, unsaid_wait: Duration) -> Correction {
-        let is_unsaid = self.taught.refused && self.taught.wait.is_none();
-        let wait = if is_unsaid && unsaid_wait < RETRY_AFTER { Some(RETRY_AFTER) } else { self.taught.wait };
-        Correction { wait, ..self.taught.clone() }
+    /// Settles how long a refusal holds that names no time. `own` is the provider's own rule, which grows from one
+    /// refusal to the next; without one it holds as long as any caller is told.
+    pub(super) fn settle(&mut self, own: impl FnOnce() -> Option<Duration>) {
+        if !self.taught.refused || self.taught.wait.is_some() {
+            return;
+        }
+        match own() {
+            Some(wait) => self.result = Err(ClientError::RateLimited { retry_after: wait }),
+            None => self.taught.wait = Some(RETRY_AFTER),
+        }
     }
 }
 

@@ -350,10 +350,10 @@ impl RestClient {
             Err(error) => return Err(failed(error)),
         };
         let now = self.parts.clock.now();
-        let read =
+        let mut read =
             answer::read(&self.errors, &answer, |status| permit.taught(status, headers_of(&answer), now));
-        let to_learn = read.to_learn(permit.unsaid_wait());
-        permit.correct(&to_learn, now);
+        read.settle(|| permit.own_unsaid_wait());
+        permit.correct(&read.taught, now);
         Ok((answer, read.result))
     }
 

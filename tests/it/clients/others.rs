@@ -1,5 +1,7 @@
 //! Linear, Notion, Stripe, and every other client of the catalogue.
 
+use std::time::Duration;
+
 use hookkeeper::catalog::{ArgType, ClientAuth, ProviderCatalog};
 use hookkeeper::connector::{CallOptions, ClientError, ConnectorClient};
 use serde_json::{Map, Value, json};
@@ -152,6 +154,28 @@ async fn stripe_takes_forms_and_idempotency_keys() {
         error.to_string(),
         "the provider refused with status 402: card_declined: Your card was declined."
     );
+}
+
+#[tokio::test]
+async fn a_limit_of_stripe_is_backed_off_from_and_stops_nobody_for_a_minute() {
+    let api = Api::new(&Setup {
+        provider: "stripe",
+        names: &["api.stripe.com"],
+        secrets: &[("api_key", TOKEN)],
+        ..Setup::default()
+    });
+    let locked = "{\"error\":{\"code\":\"lock_timeout\",\"message\":\"It is locked.\"}}";
+    api.host.respond(move |_| answer(429, locked));
+    let mut soon = options();
+    soon.timeout = Duration::from_secs(1);
+    let wait = async |second: i64| {
+        api.clock.set(at(second));
+        let called = api.client.call_with("get_customer", json!({"id": "cus_1"}), &soon).await;
+        called.unwrap_err().retry_after().unwrap().as_secs()
+    };
+    assert_eq!((wait(0).await, wait(0).await), (2, 2));
+    assert_eq!((wait(3).await, wait(3).await), (2, 4), "twice as long for the next one in a row");
+    assert_eq!(api.host.asked().len(), 2);
 }
 
 #[tokio::test]
