@@ -7,6 +7,7 @@
 mod answer;
 mod args;
 mod auth;
+mod base_url;
 mod encode;
 mod github_app;
 mod own_secrets;
@@ -22,9 +23,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use base_url::ClientBase;
 pub use own_secrets::OwnSecrets;
 pub use rest::{ClientParts, RestClient};
-pub use settings::{ClientBase, ClientBuildError, ClientSettings, validate_client, validate_client_secret};
+pub use settings::{ClientBuildError, ClientSettings, validate_client, validate_client_secret};
 
 use crate::permits::Lane;
 use crate::secrets::Secret;

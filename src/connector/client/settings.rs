@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use url::Url;
 
+use super::base_url::{ClientBase, base_settings, read_base, within_host};
 use super::github_app::{is_app_id, is_installation_id, validate_app_key};
 use crate::catalog::{BodyKind, ClientAuth, ClientMethod, ClientSpec, ProviderEntry};
 use crate::secrets::Secret;
@@ -225,34 +226,6 @@ fn needs(client: &ClientSpec) -> String {
     all.join("; and ")
 }
 
-/// Returns the given settings that the base URL is made of, where it is the entry's.
-fn base_settings(client: &ClientSpec, given: &ClientSettings) -> Vec<String> {
-    let text = if given.base_url.is_some() { "" } else { &client.base_url };
-    let names = client.settings_of(text, |name| given.settings.contains_key(name));
-    names.into_iter().map(str::to_owned).collect()
-}
-
-/// Validates that settings which stand in the host's name stay there: one that is a URL itself, or goes on with a
-/// path, makes another host of it.
-fn within_host(
-    provider: &str,
-    client: &ClientSpec,
-    settings: &BTreeMap<String, String>,
-) -> Result<(), ClientBuildError> {
-    let host = client.base_url.strip_prefix("https://").unwrap_or_default();
-    let host = host.split('/').next().unwrap_or_default();
-    let leaves =
-        |name: &&str| settings.get(*name).is_some_and(|value| value.contains(['/', '\\', '?', '#', '@']));
-    match client.settings_of(host, |name| settings.contains_key(name)).into_iter().find(leaves) {
-        None => Ok(()),
-        Some(name) => Err(ClientBuildError::Setting {
-            provider: provider.to_owned(),
-            name: name.to_owned(),
-            expected: "host or part of one: expected neither https:// nor a slash",
-        }),
-    }
-}
-
 /// Validates what an app is known by, as the entry has it written and with the settings put in.
 fn validate_app(
     provider: &str,
@@ -291,17 +264,6 @@ const APP_ID: &str = "id of a GitHub App: expected the number that its page show
 const INSTALLATION_ID: &str = "id of an installation of a GitHub App: expected the number that its events have as \
                                installation.id, or none at all";
 
-fn read_base(text: &str) -> Option<Url> {
-    let url: Url = text.trim_end_matches('/').parse().ok()?;
-    let is_plain = url.scheme() == "https"
-        && url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    is_plain.then_some(url)
-}
-
 fn with_settings(auth: &ClientAuth, fill: &impl Fn(&str) -> Option<String>) -> ClientAuth {
     let fill = |text: &str| fill(text).unwrap_or_default();
     match auth {
@@ -318,15 +280,6 @@ fn with_settings(auth: &ClientAuth, fill: &impl Fn(&str) -> Option<String>) -> C
             installation_id: fill(installation_id),
         },
     }
-}
-
-/// Where a client's calls go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientBase {
-    /// The base URL.
-    pub url: String,
-    /// The given settings that it is made of.
-    pub settings: Vec<String>,
 }
 
 /// Validates what a configuration says of a provider's client, and returns where its calls go.

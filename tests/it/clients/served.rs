@@ -324,6 +324,7 @@ fn check_judges_a_base_url_that_is_made_of_settings() {
     check(client, &[place, refused, "10.1.2.3 is private", "outbound.allow_private"]);
     let allowed = format!("[outbound]\nallow_private = [\"10.0.0.0/8\"]\n{client}");
     assert_eq!(told(&allowed).0, Some(0));
+    assert_eq!(told(&client.replace("10.1.2.3", "mail.acme.example/api")).0, Some(0), "no name follows");
     let pinned = client.replace("10.1.2.3", "mail.acme.example");
     assert_eq!(told(&pinned).0, Some(0));
     let pinned = format!("[outbound]\nhosts = {{ \"mail.acme.example\" = \"127.0.0.1:443\" }}\n{pinned}");
