@@ -125,6 +125,12 @@ pub(super) fn own_url(text: &str, base: &Url) -> Option<Url> {
     is_own.then_some(url)
 }
 
+/// Tells whether a URL of the API is one below the base URL, where calls go.
+pub(super) fn is_below(url: &Url, base: &Url) -> bool {
+    let rest = url.path().strip_prefix(base.path().trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Returns URLs and relations of a `Link` header (RFC 8288), without links that say `results="false"`, as
 /// those of Sentry do that lead to an empty page.
 fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -177,6 +183,18 @@ mod tests {
         check("<http://api.acme.example/>; rel=\"next\"", Err(()));
         check("<https://api.acme.example:8443/>; rel=\"next\"", Err(()));
         check("<//evil.example/>; rel=\"next\"", Err(()));
+    }
+
+    #[test]
+    fn what_is_below_a_url_goes_on_with_a_segment() {
+        let check = |base: &str, url: &str, expected: bool| {
+            assert_eq!(is_below(&url.parse().unwrap(), &base.parse().unwrap()), expected, "{base} {url}");
+        };
+        check("https://a.example", "https://a.example/x", true);
+        check("https://a.example/v1", "https://a.example/v1/x?y", true);
+        check("https://a.example/v1", "https://a.example/v10/x", false);
+        check("https://a.example/v1", "https://a.example/v1", false);
+        check("https://a.example/v1", "https://a.example/", false);
     }
 
     fn cursor() -> ClientPages {

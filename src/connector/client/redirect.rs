@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::ClientError;
-use super::pages::own_url;
+use super::pages::{is_below, own_url};
 use super::request::Draft;
 use crate::outbound::Answer;
 
@@ -27,9 +27,7 @@ pub(super) fn target(answer: &Answer, draft: &Draft, base: &Url) -> Result<Optio
     };
     let location = answer.headers.get("location").and_then(|value| value.to_str().ok());
     let url = location.filter(|_| keeps_request).and_then(|location| own_url(location, &draft.url));
-    let below = base.path().trim_end_matches('/');
-    let is_below = |url: &Url| url.path().strip_prefix(below).is_some_and(|rest| rest.starts_with('/'));
-    match url.filter(is_below) {
+    match url.filter(|url| is_below(url, base)) {
         Some(mut url) => {
             url.set_fragment(None);
             Ok(Some(url))

@@ -17,7 +17,7 @@ use url::Url;
 use super::args::Args;
 use super::auth::{self, Shown};
 use super::github_app::{Token, Tokens, app_token};
-use super::pages::{Listing, Page, own_url};
+use super::pages::{Listing, Page, is_below, own_url};
 use super::redirect::{self, REDIRECTS_MAX};
 use super::request::{Draft, PageParams, draft, page_size, raw};
 use super::settings::Plan;
@@ -223,7 +223,7 @@ impl RestClient {
     /// Reads a cursor that is a URL; it may come from a caller, so it is no more trusted than one.
     fn next_url(&self, cursor: &str) -> Result<Url, String> {
         let base = &self.plan.base;
-        let url = own_url(cursor, base).filter(|url| url.path().starts_with(base.path()));
+        let url = own_url(cursor, base).filter(|url| is_below(url, base));
         url.ok_or_else(|| "`cursor`: it is none that an earlier result ended with".to_owned())
     }
 

@@ -338,4 +338,11 @@ async fn enterprise_servers_are_called_where_they_are() {
     api.host.serves("{}");
     api.client.call_with("create_comment", comment(), &options()).await.unwrap();
     assert!(api.host.asked()[0].starts_with("POST /api/v3/repos/acme/shop/issues/7/comments"));
+    let asked = api.host.asked().len();
+    for elsewhere in ["https://ghe.acme.example/api/v30/x", "https://ghe.acme.example/login"] {
+        let args = json!({"owner": "acme", "repo": "shop", "number": 7, "cursor": elsewhere});
+        let error = api.failure("list_comments", args).await;
+        assert!(matches!(error, ClientError::InvalidArgs { .. }), "{elsewhere}: {error}");
+    }
+    assert_eq!(api.host.asked().len(), asked, "a cursor leads nowhere else at the server");
 }
