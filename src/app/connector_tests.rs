@@ -1,6 +1,7 @@
 //! Connectors in code, served by a whole server in this process whose clock is moved: their lifecycle, what
 //! their failures cost, and that they disturb no other provider.
 
+mod answers;
 mod judging;
 mod polls;
 
@@ -35,6 +36,8 @@ enum Does {
     Panics,
     /// Fails with an error that panics when it is to be told.
     FailsUntold,
+    /// Fails with an error that nobody reads to its end.
+    FailsAtLength,
     Hangs,
     /// Holds its thread until the test has ended.
     Blocks,
@@ -90,6 +93,7 @@ impl Script {
             Does::Fails => Err(ConnectorError::other(format!("{name} is not to be had"))),
             Does::Panics => panic!("on purpose, in {name}"),
             Does::FailsUntold => Err(ConnectorError::other(Untold)),
+            Does::FailsAtLength => Err(ConnectorError::other("é".repeat(1_000_000))),
             Does::Blocks => {
                 drop(self.blocked.lock());
                 Ok(())
@@ -109,6 +113,7 @@ impl Script {
             Does::Fails => Err(ConnectorError::other(format!("{name} is not to be had"))),
             Does::Panics => panic!("on purpose, in {name}"),
             Does::FailsUntold => Err(ConnectorError::other(Untold)),
+            Does::FailsAtLength => Err(ConnectorError::other("é".repeat(1_000_000))),
         }
     }
 }
@@ -190,6 +195,9 @@ impl Connector for Scripted {
             secret_index: Some(0),
             part: None,
         };
+        if let Some(answer) = answers::wanted(&event) {
+            return Ok(answer);
+        }
         let count: usize = lines.next().map_or(1, |count| count.parse().unwrap());
         Ok(if count == 1 {
             NormalizeResult::Event(event)
@@ -481,6 +489,30 @@ async fn one_that_fails_is_tried_again_with_growing_pauses() {
         assert_eq!(house.acme("a\n1").await.status(), 200);
         house.stop().await;
     }
+}
+
+#[actix::test]
+async fn a_reason_is_kept_as_far_as_anybody_reads() {
+    let plan = [
+        ("init", &[Does::FailsAtLength][..]),
+        ("activate", &[Does::FailsAtLength]),
+        ("poll_tick", &[Does::FailsAtLength]),
+    ];
+    let house = House::start(Script::new(&plan)).await;
+    for attempt in 1..=2 {
+        let failed = |it: &TriggerSnapshot| it.failure.as_ref().is_some_and(|it| it.attempts == attempt);
+        let failure = house.until("a failure", failed).await.failure.clone().unwrap();
+        assert!(failure.reason.ends_with('é') && failure.reason.len() < 1_100, "{}", failure.reason.len());
+        house.clock.set(failure.next_at);
+    }
+    house.until("an activation", |it| it.failure.is_none()).await;
+    // The first poll is due, or was made already.
+    house.clock.set(house.clock.now() + Duration::from_secs(30));
+    let polling = || house.snapshot("tickets").fixed.polling();
+    house.holds("a failed poll", || polling().failures == 1).await;
+    let (reason, _) = polling().failure.unwrap();
+    assert!(reason.ends_with('é') && reason.len() < 1_100, "{}", reason.len());
+    house.stop().await;
 }
 
 #[actix::test]

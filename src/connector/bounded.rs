@@ -6,14 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::batch::PART_BYTES_MAX;
-use super::verifier::{tidy_key, tidy_kind};
+use super::verifier::{UNKNOWN_KIND, tidy_key, tidy_kind};
 use super::{
     ActivationHandle, AuditSink, CURSOR_BYTES_MAX, Connector, ConnectorClient, ConnectorCtx, ConnectorError,
     InboundCtx, KeyRequest, NormalizeResult, Normalized, POLLED_EVENTS_MAX, PollCtx, Polled, PolledEvent,
     ProviderPayloadSchema, RawInbound, SignatureRejected, TriggerBinding,
 };
 use crate::catalog::TriggerKind;
-use crate::event::{CRON_TICK, ProviderId};
+use crate::event::{CRON_TICK, ProviderId, SignatureStatus};
 use crate::signature::ITEMS_MAX;
 
 /// Most documents of keys that one request may be judged with.
@@ -21,6 +21,10 @@ const WANTED_KEYS_MAX: usize = 4;
 
 /// Longest hint of a rejection; the rest is cut off. Each is a line of the audit.
 const HINT_BYTES_MAX: usize = 512;
+
+/// Most bytes of all events of a batch together. Each may have the whole delivery's body, and they are all in memory
+/// until they are written.
+const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Longest content type of an event that a poll brought.
 const CONTENT_TYPE_BYTES_MAX: usize = 256;
@@ -62,18 +66,22 @@ impl Connector for Bounded {
         ctx: InboundCtx<'_>,
     ) -> Result<NormalizeResult, ConnectorError> {
         let audit = BoundedAudit(ctx.audit);
+        let body_bytes = raw.body.len();
         Ok(match self.0.normalize_inbound(raw, InboundCtx { audit: &audit, ..ctx })? {
             NormalizeResult::Event(event) => NormalizeResult::Event(tidy(event)),
-            NormalizeResult::Batch(events) => batch(events),
+            NormalizeResult::Batch(events) if events.is_empty() => NormalizeResult::Event(nameless()),
+            NormalizeResult::Batch(events) => NormalizeResult::Batch(batch(events, body_bytes)),
             NormalizeResult::Immediate { reply, events, learn, call } => {
-                let events = match batch(events) {
-                    NormalizeResult::Event(event) => vec![event],
-                    NormalizeResult::Batch(events) => events,
-                    NormalizeResult::Immediate { .. } | NormalizeResult::Reject(_) => Vec::new(),
-                };
-                NormalizeResult::Immediate { reply, events, learn, call }
+                if let Some(problem) = reply.problem() {
+                    return Err(ConnectorError::other(problem));
+                }
+                NormalizeResult::Immediate { reply, events: batch(events, body_bytes), learn, call }
             }
             NormalizeResult::Reject(mut rejection) => {
+                if let Some(status) = rejection.status.filter(|status| !(400..=599).contains(status)) {
+                    let problem = format!("a rejection has a status from 400 to 599, not {status}");
+                    return Err(ConnectorError::other(problem));
+                }
                 shorten(&mut rejection.hint);
                 NormalizeResult::Reject(rejection)
             }
@@ -109,17 +117,34 @@ fn shorten(hint: &mut String) {
 
 /// Bounds a batch. As with catalogue entries, one of too many or too large elements stays one event: a
 /// delivery that was verified is kept, whatever its connector makes of it.
-fn batch(events: Vec<Normalized>) -> NormalizeResult {
-    let is_too_large = |event: &Normalized| {
-        event.part.as_ref().is_some_and(|part| {
-            part.lead.len().saturating_add(part.body.len()).saturating_add(part.tail.len()) > PART_BYTES_MAX
-        })
+fn batch(events: Vec<Normalized>, body_bytes: usize) -> Vec<Normalized> {
+    let bytes = |event: &Normalized| {
+        event
+            .part
+            .as_ref()
+            .map(|part| part.lead.len().saturating_add(part.body.len()).saturating_add(part.tail.len()))
     };
-    if events.len() > ITEMS_MAX || events.iter().any(is_too_large) {
-        let first = events.into_iter().next().expect("there is one that is too many or too large");
-        return NormalizeResult::Event(tidy(Normalized { dedupe_key: None, part: None, ..first }));
+    // A body that is larger than a part is kept in a file, once for all events.
+    let whole = if body_bytes > PART_BYTES_MAX { 0 } else { body_bytes };
+    let total = events.iter().fold(0, |sum: usize, event| sum.saturating_add(bytes(event).unwrap_or(whole)));
+    let has_large_part = events.iter().any(|event| bytes(event).is_some_and(|bytes| bytes > PART_BYTES_MAX));
+    let kept =
+        if events.len() > ITEMS_MAX || has_large_part || total > BATCH_BYTES_MAX { 1 } else { events.len() };
+    let is_cut = kept < events.len() || has_large_part;
+    let whole = |event| if is_cut { Normalized { dedupe_key: None, part: None, ..event } } else { event };
+    events.into_iter().take(kept).map(whole).map(tidy).collect()
+}
+
+/// The event of a delivery that a connector accepted without saying what it is, nor how it was judged.
+fn nameless() -> Normalized {
+    Normalized {
+        kind: UNKNOWN_KIND.to_owned(),
+        dedupe_key: None,
+        occurred_at: None,
+        signature_status: SignatureStatus::Unsigned,
+        secret_index: None,
+        part: None,
     }
-    NormalizeResult::Batch(events.into_iter().map(tidy).collect())
 }
 
 /// Bounds what a poll brought. What is too much is refused, not cut off: the cursor would be beyond it.
@@ -138,7 +163,7 @@ fn polled(polled: Polled) -> Result<Polled, String> {
     let tidied = |mut event: PolledEvent| {
         event.content_type.retain(|c| c.is_ascii_graphic() || c == ' ');
         event.content_type.truncate(CONTENT_TYPE_BYTES_MAX);
-        PolledEvent { kind: tidy_kind(event.kind), dedupe_key: tidy_key(event.dedupe_key), ..event }
+        PolledEvent { kind: named(event.kind), dedupe_key: tidy_key(event.dedupe_key), ..event }
     };
     let events: Vec<_> = polled.events.into_iter().map(tidied).collect();
     if events.iter().any(|event| event.kind == CRON_TICK) {
@@ -147,8 +172,14 @@ fn polled(polled: Polled) -> Result<Polled, String> {
     Ok(Polled { events, ..polled })
 }
 
+/// Bounds an event. An empty dedupe key would make all events that have one the same.
 fn tidy(event: Normalized) -> Normalized {
-    Normalized { kind: tidy_kind(event.kind), dedupe_key: event.dedupe_key.map(tidy_key), ..event }
+    let dedupe_key = event.dedupe_key.filter(|key| !key.is_empty()).map(tidy_key);
+    Normalized { kind: named(event.kind), dedupe_key, ..event }
+}
+
+fn named(kind: String) -> String {
+    if kind.is_empty() { UNKNOWN_KIND.to_owned() } else { tidy_kind(kind) }
 }
 
 #[cfg(test)]
@@ -157,7 +188,6 @@ mod tests {
 
     use super::*;
     use crate::connector::{BatchPart, DEDUPE_KEY_BYTES_MAX, KIND_BYTES_MAX};
-    use crate::event::SignatureStatus;
 
     fn event(kind: &str, key: &str, body_bytes: usize) -> Normalized {
         Normalized {
@@ -227,13 +257,24 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_too_large_stays_one_event_without_an_identity() {
-        for events in [vec![event("a", "1", 1); 10_000], vec![event("a", "1", PART_BYTES_MAX + 1)]] {
-            let NormalizeResult::Event(event) = batch(events) else { panic!("it is one event") };
-            assert_eq!((event.kind.as_str(), event.dedupe_key, event.part), ("a", None, None));
+        let whole = Normalized { part: None, ..event("a", "1", 1) };
+        for (events, body_bytes) in [
+            (vec![event("a", "1", 1); 10_000], 1),
+            (vec![event("a", "1", PART_BYTES_MAX + 1)], 1),
+            (vec![event("a", "1", PART_BYTES_MAX); 129], 1),
+            (vec![whole.clone(); ITEMS_MAX], 200_000),
+        ] {
+            let [event] = &batch(events, body_bytes)[..] else { panic!("it is one event") };
+            assert_eq!((event.kind.as_str(), &event.dedupe_key, &event.part), ("a", &None, &None));
         }
-        let NormalizeResult::Batch(events) = batch(vec![event("a", "1", 1); ITEMS_MAX]) else {
-            panic!("it is within the bound")
-        };
-        assert_eq!(events.len(), ITEMS_MAX);
+        assert_eq!(batch(vec![event("a", "1", 1); ITEMS_MAX], 1).len(), ITEMS_MAX);
+        assert_eq!(batch(vec![whole.clone(); 4], PART_BYTES_MAX * 100).len(), 4, "its body is there once");
+        assert_eq!(batch(vec![whole.clone()], 1), [whole]);
+    }
+
+    #[test]
+    fn an_empty_key_is_none_and_an_empty_kind_is_unknown() {
+        let event = tidy(event("", "", 1));
+        assert_eq!((event.kind.as_str(), event.dedupe_key), (UNKNOWN_KIND, None));
     }
 }

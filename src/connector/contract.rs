@@ -431,9 +431,9 @@ pub struct Reply {
 /// What one verified delivery says; the front door adds what it knows itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalized {
-    /// What happened, such as `pull_request.opened`.
+    /// What happened, such as `pull_request.opened`. An empty one becomes `unknown`.
     pub kind: String,
-    /// The identity of the delivery.
+    /// The identity of the delivery. An empty one is none.
     pub dedupe_key: Option<String>,
     /// When it happened, as the provider says.
     pub occurred_at: Option<Timestamp>,
@@ -466,9 +466,12 @@ pub struct Normalized {
 pub enum NormalizeResult {
     /// One event.
     Event(Normalized),
-    /// Several events of one delivery, each with its own dedupe key.
+    /// Several events of one delivery, each with its own dedupe key. The delivery is kept whole, as one event without a
+    /// dedupe key, where there are more than 4,096, where one's part has more than 512 KiB, where they have more than
+    /// 64 MiB together, and where there are none: then it has the kind `unknown`, and counts as unsigned.
     Batch(Vec<Normalized>),
-    /// A handshake: the answer, and a secret to learn where the provider sends one.
+    /// A handshake: the answer, and a secret to learn where the provider sends one. An answer that cannot be sent is
+    /// the connector's failure: the sender hears 500, and nothing is stored.
     Immediate {
         /// The answer.
         reply: Reply,
@@ -484,10 +487,54 @@ pub enum NormalizeResult {
 }
 
 /// A refusal. It is audited with this reason and hint, unless [`InboundCtx::audit`] was told others.
+///
+/// # Examples
+///
+/// ```
+/// use hookkeeper::NormalizeResult;
+/// use hookkeeper::connector::Rejection;
+/// use hookkeeper::event::RejectReason;
+///
+/// /// Tells Acme that it sends to a URL that is no longer its own.
+/// fn gone() -> NormalizeResult {
+///     let rejection = Rejection::new(RejectReason::InvalidHeader, "x-acme-account is another's");
+///     NormalizeResult::Reject(rejection.with_status(410))
+/// }
+/// # gone();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The code that the sender sees.
     pub reason: RejectReason,
     /// For the operator's eyes: which header, which form. Never a secret, never how close.
     pub hint: String,
+    /// Status of the answer, 400 to 599, where the provider takes 401 for something else.
+    pub status: Option<u16>,
+}
+
+impl Rejection {
+    /// Refuses with 401.
+    pub fn new(reason: RejectReason, hint: impl Into<String>) -> Self {
+        Self { reason, hint: hint.into(), status: None }
+    }
+
+    /// Answers with another status, 400 to 599.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
+    }
+}
+
+impl Reply {
+    /// Returns what of the answer cannot be sent over HTTP.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(is_token);
+        let is_line = |text: &str| !text.contains(|c: char| c.is_control() && c != '\t');
+        if !(200..=599).contains(&self.status) {
+            return Some(format!("a reply has a status from 200 to 599, not {}", self.status));
+        }
+        let bad = self.headers.iter().position(|(name, value)| !is_name(name) || !is_line(value));
+        bad.map(|at| format!("header number {} of a reply has no name, or a value of several lines", at + 1))
+    }
 }

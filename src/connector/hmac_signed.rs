@@ -15,7 +15,8 @@ use crate::signature::{Key, KeyError, Request, Values, Window};
 /// The topic that refusals are audited on.
 pub const AUDIT_TOPIC: &str = "audit.signature_verify";
 
-/// A style of signed request. What it means in detail stands in the catalogue entry of its name.
+/// A style of signed request. What it means in detail stands in the catalogue entry of its name. For any other
+/// style there is [`Scheme`](crate::signature::Scheme), whose example is a connector's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HmacStyle {
     /// `X-Hub-Signature-256: sha256=<hex>` over the body.
@@ -101,7 +102,7 @@ impl fmt::Debug for dyn AuditSink + '_ {
 
 impl From<SignatureRejected> for Rejection {
     fn from(rejected: SignatureRejected) -> Self {
-        Self { reason: rejected.reason, hint: rejected.hint }
+        Self::new(rejected.reason, rejected.hint)
     }
 }
 
@@ -178,7 +179,7 @@ pub fn verify_hmac_signed(
     Ok(match scheme.verify(&keys, &values, window) {
         Ok(proof) => Verdict::Verified { secret_index: proof.key_index, signed_at: proof.signed_at },
         Err(problem) => {
-            let rejection = Rejection { reason: problem.reason(), hint: problem.to_string() };
+            let rejection = Rejection::new(problem.reason(), problem.to_string());
             audit.signature_rejected(SignatureRejected {
                 provider_id: provider_id.clone(),
                 reason: rejection.reason,

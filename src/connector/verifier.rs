@@ -374,7 +374,7 @@ pub(super) fn verify_each(
 }
 
 fn reject(reason: RejectReason, hint: String) -> NormalizeResult {
-    NormalizeResult::Reject(Rejection { reason, hint })
+    NormalizeResult::Reject(Rejection::new(reason, hint))
 }
 
 /// A kind is shown, matched and logged: it has a bounded length and no control characters.

@@ -39,27 +39,36 @@ pub(super) fn stored(ack: Option<&Reply>, ids: &[EventId], duplicate: bool) -> H
     }
     match ack {
         None => answer.finish(),
-        Some(reply) => answer.body(reply.body.clone()),
+        Some(reply) => with_body(answer, reply),
     }
 }
 
 /// The answer that a handshake or a connector demands.
 pub(super) fn reply(reply: &Reply) -> HttpResponse {
-    with_headers(reply).body(reply.body.clone())
+    with_body(with_headers(reply), reply)
+}
+
+/// Ends an answer. What stands behind one whose status has no body would be read as the next answer.
+fn with_body(mut answer: HttpResponseBuilder, reply: &Reply) -> HttpResponse {
+    match reply.status {
+        204 | 205 | 304 => answer.finish(),
+        _ => answer.body(reply.body.clone()),
+    }
 }
 
 fn with_headers(reply: &Reply) -> HttpResponseBuilder {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
     let mut answer = HttpResponse::build(status);
     for (name, value) in &reply.headers {
-        answer.insert_header((name.as_str(), value.as_str()));
+        answer.append_header((name.as_str(), value.as_str()));
     }
     answer
 }
 
-/// 401 with the reason's code and nothing else.
-pub(super) fn rejected(reason: RejectReason) -> HttpResponse {
-    error(StatusCode::UNAUTHORIZED, reason.as_str())
+/// 401, or the status that the connector wants, with the reason's code and nothing else.
+pub(super) fn rejected(reason: RejectReason, status: Option<u16>) -> HttpResponse {
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    error(status.unwrap_or(StatusCode::UNAUTHORIZED), reason.as_str())
 }
 
 /// 404.

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::connector::{Connector, ConnectorError, NormalizeResult, Normalized, RawInbound, Rejection};
 use crate::event::{Body, EventContent, RejectReason, SignatureStatus};
 use crate::event_log::{IngestError, Ingested, Log, NewEvent, SpoolWriter};
-use crate::provider::{ProviderHandle, Providers, TriggerSnapshot};
+use crate::provider::{ProviderHandle, Providers, TriggerSnapshot, shortened};
 use crate::quarantine::{Quarantine, Refused};
 
 use address_limit::AddressLimit;
@@ -155,8 +155,9 @@ impl Door {
                 return answer::unavailable("not_activated", RETRY_AFTER);
             }
             Err(NoVerdict::Failed(error)) => {
-                tracing::error!(%trigger_id, %error, "connector failed on a delivery");
-                provider.failed(trigger_id, sent, "connector_failed", &error.to_string());
+                let error = shortened(error.to_string());
+                tracing::error!(%trigger_id, error, "connector failed on a delivery");
+                provider.failed(trigger_id, sent, "connector_failed", &error);
                 return answer::internal();
             }
             Err(NoVerdict::Busy) => return answer::unavailable("overloaded", RETRY_AFTER),
@@ -195,19 +196,19 @@ impl Door {
             }
             NormalizeResult::Reject(rejection) => {
                 let audited = told.as_ref().unwrap_or(&rejection);
-                self.reject(provider, snapshot, audited, &delivery, rejection.reason)
+                self.reject(provider, snapshot, audited, &delivery, (rejection.reason, rejection.status))
             }
         }
     }
 
-    /// Refuses a delivery with the code `answered`; `rejection` is for the operator's eyes.
+    /// Refuses a delivery with this code and status; `rejection` is for the operator's eyes.
     fn reject(
         &self,
         provider: &ProviderHandle,
         snapshot: &TriggerSnapshot,
         rejection: &Rejection,
         delivery: &Delivery,
-        answered: RejectReason,
+        (answered, status): (RejectReason, Option<u16>),
     ) -> HttpResponse {
         let (peer, now) = (delivery.peer, delivery.raw.received_at);
         snapshot.fixed.counters.count_rejected();
@@ -221,7 +222,7 @@ impl Door {
             raw: &delivery.raw,
         });
         match limited {
-            Ok(()) => answer::rejected(answered),
+            Ok(()) => answer::rejected(answered, status),
             Err(wait) => answer::over_limit(wait),
         }
     }

@@ -173,7 +173,7 @@ impl Connector for TwoStyles {
         raw: &RawInbound,
         ctx: InboundCtx<'_>,
     ) -> Result<NormalizeResult, ConnectorError> {
-        let rejection = Rejection { reason: RejectReason::InvalidHeader, hint: "of its own".to_owned() };
+        let rejection = Rejection::new(RejectReason::InvalidHeader, "of its own");
         if raw.url.ends_with("?silent") {
             return Ok(NormalizeResult::Reject(rejection));
         }

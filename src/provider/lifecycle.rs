@@ -21,7 +21,7 @@ use super::published::Published;
 use super::settings::{TriggerSecret, settings_with, trigger_secrets};
 use super::snapshot::{Engine, Failure};
 use super::timeline;
-use super::{Deps, Fixed};
+use super::{Deps, Fixed, shortened};
 
 /// How long a connector may take to begin.
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -362,10 +362,10 @@ impl Candidate {
 
 /// Returns an error's text with that of what caused it.
 fn described(error: &ConnectorError) -> String {
-    match error {
+    shortened(match error {
         ConnectorError::Binding { source, .. } => source.to_string(),
         error => error.to_string(),
-    }
+    })
 }
 
 fn kind(kind: &config::TriggerKind) -> TriggerKind {

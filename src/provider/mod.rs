@@ -41,3 +41,12 @@ pub use turns::Turns;
 pub const AUDIT_SIGNATURE: &str = crate::connector::AUDIT_TOPIC;
 /// The topic of what happened to providers: secrets learned, panics.
 pub const AUDIT_PROVIDER: &str = "audit.provider";
+
+/// Longest reason that is shown, logged or kept of what a connector failed with.
+const REASON_BYTES_MAX: usize = 1_024;
+
+/// Returns a connector's reason, shortened where it is longer than anybody reads.
+pub(crate) fn shortened(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    reason
+}

@@ -23,7 +23,7 @@ use crate::flow::{backoff, with_jitter};
 
 use super::own_events::{OwnEvent, OwnEvents, STORED_AT_ONCE};
 use super::published::Published;
-use super::{Callbacks, Deps, Fixed};
+use super::{Callbacks, Deps, Fixed, shortened};
 
 /// How long a poll may take; then it is cut off and has failed. Shorter, and slow providers would never be heard
 /// out; longer, and one that hangs would go unnoticed. Tests wait for it.
@@ -36,8 +36,6 @@ const TURN_PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 /// Longest time that is added to the first poll after the start.
 const SPREAD_MAX: Duration = Duration::from_secs(30);
-/// Longest reason that is shown of a failure.
-const REASON_BYTES_MAX: usize = 1_024;
 
 /// How a trigger's polls go. It outlives the actor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -241,9 +239,8 @@ impl Poller {
 
     /// Notes a failure; returns the pause after it.
     fn failed(&self, error: &Error) -> Duration {
-        tracing::warn!(trigger_id = %self.trigger.id, %error, "a poll failed and is made again");
-        let mut reason = error.to_string();
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        let reason = shortened(error.to_string());
+        tracing::warn!(trigger_id = %self.trigger.id, error = reason, "a poll failed and is made again");
         let mut status = self.fixed.polling.lock();
         status.failure = Some((reason, self.clock.now()));
         status.failures = status.failures.saturating_add(1);

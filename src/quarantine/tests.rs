@@ -66,7 +66,7 @@ fn keep(quarantine: &Quarantine, reason: RejectReason, raw: &RawInbound) {
         trigger_id: &id("github"),
         provider: &"github".parse().unwrap(),
         id_locations: &["header:X-GitHub-Delivery".to_owned(), "json:/id".to_owned()],
-        rejection: &Rejection { reason, hint: "no".to_owned() },
+        rejection: &Rejection::new(reason, "no"),
         raw,
     });
 }

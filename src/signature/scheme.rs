@@ -108,6 +108,68 @@ impl Bind {
 }
 
 /// A compiled scheme.
+///
+/// # Examples
+///
+/// A connector in code whose provider signs in a style of its own: `X-Acme-Proof: t=<unix>,s=<base64>`, HMAC-SHA512 over
+/// `{timestamp}.{body}`. It compiles the scheme once, and verifies each request with it:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hookkeeper::connector::{InboundCtx, RawInbound, Rejection};
+/// use hookkeeper::secrets::Secret;
+/// use hookkeeper::signature::{Error, Fields, Key, Request, Scheme, Text, Values, Window};
+///
+/// struct Style {
+///     scheme: Scheme,
+///     fields: Fields,
+/// }
+///
+/// impl Style {
+///     fn new() -> Result<Self, Error> {
+///         let text = Text {
+///             sig: vec!["header:X-Acme-Proof"],
+///             syntax: vec!["t={timestamp},s={sig}"],
+///             alg: Some("hmac-sha512"),
+///             encoding: Some("base64"),
+///             content: vec!["{timestamp}.{body}"],
+///             ..Text::default()
+///         };
+///         let mut fields = Fields::new(None);
+///         Ok(Self { scheme: Scheme::new(&text, &mut fields)?, fields })
+///     }
+///
+///     /// Returns which secret verifies the request. A secret that cannot serve is left out.
+///     fn verify(&self, raw: &RawInbound, secrets: &[Secret], ctx: InboundCtx<'_>) -> Result<usize, Rejection> {
+///         let keys: Vec<Key> = secrets.iter().filter_map(|it| self.scheme.key(it.expose()).ok()).collect();
+///         let (method, url, headers, body) = (&raw.method, &raw.url, &raw.headers, &raw.body);
+///         let request = Request { method, url, public_url: None, headers, body };
+///         let window = Window { now: ctx.now, tolerance: Some(Duration::from_secs(300)) };
+///         let proof = self.scheme.verify(&keys, &Values::new(&self.fields, request), window);
+///         proof.map(|it| it.key_index).map_err(|it| Rejection::new(it.reason(), it.to_string()))
+///     }
+/// }
+///
+/// let style = Style::new()?;
+/// let raw = RawInbound {
+///     method: "POST".to_owned(),
+///     url: "/hooks/acme".to_owned(),
+///     headers: vec![(
+///         "x-acme-proof".to_owned(),
+///         "t=1700000000,s=QirkPPEugJMA8qmVZ4OMF4Csql5eHH2WPPHCny91Ii5r\
+///          ehJhhKypmcboH4F3d+N49ecfFGNur5milsalubOrOg==".into(),
+///     )],
+///     body: "{}".into(),
+///     received_at: "2023-11-14T22:13:20Z".parse()?,
+///     peer: None,
+/// };
+/// let trigger_id = "shop".parse()?;
+/// let ctx = InboundCtx { trigger_id: &trigger_id, now: raw.received_at, armed: false, keys: &[], audit: &|_| () };
+/// let verified = style.verify(&raw, &[Secret::new("an old one"), Secret::new("hunter2hunter2")], ctx);
+/// assert_eq!(verified, Ok(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Scheme {
     pub(super) sigs: Vec<Slot>,

@@ -444,15 +444,14 @@ fn within_limits(result: &NormalizeResult) -> Result<(), String> {
         NormalizeResult::Batch(events) | NormalizeResult::Immediate { events, .. } => events,
         NormalizeResult::Reject(_) => &[],
     };
-    if let NormalizeResult::Immediate { reply, .. } = result {
-        let is_line = |text: &String| !text.chars().any(char::is_control);
-        if !(200..=599).contains(&reply.status)
-            || !reply.headers.iter().all(|(name, value)| is_line(name) && is_line(value))
+    match result {
+        NormalizeResult::Immediate { reply, .. } => reply.problem().map_or(Ok(()), Err)?,
+        NormalizeResult::Reject(crate::connector::Rejection { status: Some(status), .. })
+            if !(400..=599).contains(status) =>
         {
-            return Err(
-                "the reply has no status from 200 to 599, or a header of more than one line".to_owned()
-            );
+            return Err(format!("a rejection has a status from 400 to 599, not {status}"));
         }
+        _ => {}
     }
     for event in events {
         if event.kind.is_empty() || event.kind.len() > KIND_BYTES_MAX {
@@ -598,8 +597,7 @@ mod tests {
                 found => found,
             };
             let Some(index) = index else {
-                let rejection =
-                    Rejection { reason: RejectReason::InvalidSignature, hint: "x-sig".to_owned() };
+                let rejection = Rejection::new(RejectReason::InvalidSignature, "x-sig");
                 self.tell(&rejection, secrets, raw, ctx);
                 return Ok(NormalizeResult::Reject(rejection));
             };

@@ -129,7 +129,7 @@ impl Runtime for Bare {
         assert!(raw.url == "/hooks/github" || raw.url == "/hooks/github?sig=1", "{}", raw.url);
         if raw.body != "good" {
             let (reason, hint) = (RejectReason::InvalidSignature, "wrong secret".to_owned());
-            return Err(ReleaseError::Rejected(Rejection { reason, hint }));
+            return Err(ReleaseError::Rejected(Rejection::new(reason, hint)));
         }
         let event =
             NewEvent { content: content(trigger_id, "push", &raw.body), window: Duration::from_secs(60) };

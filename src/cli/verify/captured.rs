@@ -142,7 +142,7 @@ impl Captured {
             // The request makes sense; nothing can verify with such a secret.
             Err(error @ BuildError::Secret { .. }) => {
                 let reason = RejectReason::InvalidSignature;
-                let rejection = NormalizeResult::Reject(Rejection { reason, hint: error.to_string() });
+                let rejection = NormalizeResult::Reject(Rejection::new(reason, error.to_string()));
                 return Ok(Judged { covers_body: None, verdict: verdict(rejection) });
             }
             Err(error) => return Err(error.to_string()),

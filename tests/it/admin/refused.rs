@@ -20,7 +20,7 @@ impl Api {
             trigger_id: &"github".parse().unwrap(),
             provider: &"github".parse().unwrap(),
             id_locations: &[],
-            rejection: &Rejection { reason, hint: "wrong secret".into() },
+            rejection: &Rejection::new(reason, "wrong secret"),
             raw: &raw,
         });
     }
