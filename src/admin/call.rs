@@ -13,7 +13,7 @@ use crate::config::parse_duration;
 use crate::connector::{CALL_TIMEOUT, CallOptions, ClientError};
 use crate::event_log::record::{Audit, Record};
 use crate::permits::Lane;
-use crate::provider::AUDIT_PROVIDER;
+use crate::provider::{AUDIT_PROVIDER, shortened};
 
 /// Longest that a call may take.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -83,6 +83,10 @@ fn not_configured(entry: &ProviderEntry) -> Problem {
     let id = &entry.id;
     let detail = match entry.client.is_some() {
         _ if entry.is_placeholder() => format!("{id} is a placeholder: {PLACEHOLDER}"),
+        _ if entry.is_coded => format!(
+            "no client of {id}: its connector offers no methods, did not begin, or has no trigger in this server (see \
+             `hookkeeper triggers list`)"
+        ),
         true => format!(
             "the client of {id} is not configured: add [clients.{id}] (see `hookkeeper providers show {id}`)"
         ),
@@ -111,7 +115,7 @@ async fn audit(state: &AdminState, act: &Act, detail: String) {
 }
 
 fn problem(error: &ClientError) -> Problem {
-    let told = |status| Problem::new(status, error.code(), error.to_string());
+    let told = |status| Problem::new(status, error.code(), shortened(error.to_string()));
     match error {
         ClientError::UnknownMethod { .. } => told(404),
         ClientError::InvalidArgs { .. } => told(422),
@@ -120,8 +124,7 @@ fn problem(error: &ClientError) -> Problem {
         ClientError::Credentials(_) => told(424),
         ClientError::Timeout { .. } => told(504),
         ClientError::Refused { status, .. } => told(502).with("provider_status", json!(status)),
-        ClientError::Unreachable(_) | ClientError::Malformed(_) => told(502),
-        ClientError::Other(error) => Problem::internal(error),
+        ClientError::Unreachable(_) | ClientError::Malformed(_) | ClientError::Other(_) => told(502),
     }
 }
 

@@ -2,6 +2,7 @@
 //! their failures cost, and that they disturb no other provider.
 
 mod answers;
+mod calls;
 mod judging;
 mod polls;
 
@@ -16,8 +17,8 @@ use super::*;
 use crate::catalog::ProviderCatalog;
 use crate::config::{self, Dedupe, SecretRef, Trigger, TriggerKind};
 use crate::connector::{
-    ActivationHandle, BuildError, Connector, ConnectorCtx, ConnectorError, InboundCtx, KeyRequest,
-    NormalizeResult, Normalized, PollCtx, Polled, PolledEvent, ProviderPayloadSchema, RawInbound,
+    ActivationHandle, BuildError, Connector, ConnectorClient, ConnectorCtx, ConnectorError, InboundCtx,
+    KeyRequest, NormalizeResult, Normalized, PollCtx, Polled, PolledEvent, ProviderPayloadSchema, RawInbound,
     SignRequest, Signer, TriggerBinding, TriggerSettings,
 };
 use crate::event::{ProviderId, SignatureStatus, Timestamp, TriggerId};
@@ -63,6 +64,8 @@ struct Script {
     secret_file: Option<std::path::PathBuf>,
     /// The connector will not have this trigger.
     refused: Option<&'static str>,
+    /// Polls always say that there is more.
+    always_more: bool,
 }
 
 /// Events that one poll brings.
@@ -217,11 +220,19 @@ impl Connector for Scripted {
         let from: usize = ctx.cursor.map_or(0, |cursor| cursor.parse().unwrap());
         let events: Vec<_> = feed.iter().skip(from).take(FEED_AT_ONCE).cloned().collect();
         let come = from + events.len();
-        Ok(Polled { more: come < feed.len(), cursor: Some(come.to_string()), events })
+        Ok(Polled {
+            more: self.script.always_more || come < feed.len(),
+            cursor: Some(come.to_string()),
+            events,
+        })
     }
 
     fn payload_schema(&self) -> ProviderPayloadSchema {
         ProviderPayloadSchema::named("AcmePayload")
+    }
+
+    fn client(&self) -> Arc<dyn ConnectorClient> {
+        Arc::new(calls::ScriptedClient(self.script.clone()))
     }
 }
 

@@ -158,7 +158,11 @@ pub trait Connector: Send + Sync {
     /// Returns the schema of the payloads.
     fn payload_schema(&self) -> ProviderPayloadSchema;
 
-    /// Returns what calls the provider's API. By default there are no methods.
+    /// Returns what calls the provider's API. By default there are no methods. It is asked for its methods before
+    /// [`init`](Self::init) too, for the catalogue lists them.
+    ///
+    /// Calls have the thread of the other callbacks: they may wait, and better do not block it. One that panics or takes
+    /// longer than its caller allows has failed, and disturbs nobody else.
     fn client(&self) -> Arc<dyn ConnectorClient> {
         Arc::new(NoMethods)
     }
@@ -182,7 +186,8 @@ pub struct Polled {
     pub events: Vec<PolledEvent>,
     /// Where to go on from, up to [`CURSOR_BYTES_MAX`] bytes; nothing leaves the cursor where it was.
     pub cursor: Option<String>,
-    /// Whether there is more right now: then the next poll is made at once.
+    /// Whether there is more right now: then the next poll is made at once, if the cursor moved. Where it did not, the
+    /// same would be asked again.
     pub more: bool,
 }
 

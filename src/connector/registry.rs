@@ -40,8 +40,8 @@ impl ConnectorRegistry {
     }
 
     /// Registers the factory of a connector; it takes the place of its provider's interpreter, or fills that of a
-    /// placeholder. The catalogue lists the provider from then on, with the connector's kinds and schema; what
-    /// else its entry says stays.
+    /// placeholder. The catalogue lists the provider from then on, with the connector's kinds and schema, and the
+    /// methods of its client where an entry names none; what else its entry says stays.
     ///
     /// # Examples
     ///
@@ -94,6 +94,9 @@ fn serve(entry: &mut ProviderEntry, connector: &dyn Connector) {
     entry.is_coded = true;
     entry.kinds = connector.kinds().to_vec();
     connector.payload_schema().name().clone_into(&mut entry.event.schema);
+    if entry.outbound.is_empty() {
+        entry.outbound = connector.client().methods();
+    }
 }
 
 #[cfg(test)]

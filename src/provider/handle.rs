@@ -19,6 +19,7 @@ use crate::supervise::{NotRunning, Supervised};
 use super::actor::{Counted, Flush, Learn, Noted, Refresh, Rejected, SecretSeen, Set};
 use super::callbacks::Callbacks;
 use super::calls::Calls;
+use super::client::ContainedClient;
 use super::permits::Keeper;
 use super::published::Published;
 use super::timeline::Tell;
@@ -128,7 +129,8 @@ impl ProviderHandle {
 
     /// Returns what calls the provider's API, once the connector is there.
     pub fn client(&self) -> Option<Arc<dyn ConnectorClient>> {
-        self.published.connector().map(|connector| connector.client())
+        let client = self.published.connector()?.client();
+        Some(Arc::new(ContainedClient { client, callbacks: self.callbacks.clone() }))
     }
 
     /// Returns what its connector counts.

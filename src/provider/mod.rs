@@ -10,6 +10,7 @@ mod actor;
 mod audit_gate;
 mod callbacks;
 mod calls;
+mod client;
 mod connector_log;
 mod handle;
 mod keys;

@@ -197,14 +197,17 @@ impl Poller {
             let some = own_events(&self.events.log, some).await?;
             self.events.store((&self.trigger, &self.fixed), now, some).await?;
         }
-        if let Some(moved) = polled.cursor.filter(|moved| cursor.as_ref() != Some(moved)) {
+        let moved = polled.cursor.filter(|moved| cursor.as_ref() != Some(moved));
+        // From where it stands the provider would be asked for the same, again and again.
+        let more = polled.more && moved.is_some();
+        if let Some(moved) = moved {
             let (trigger_id, cursor) = (self.trigger.id.clone(), moved.clone());
             let record = Record::Polled(record::Polled { at: now, trigger_id, cursor });
             self.events.log.append_durable(vec![record]).await?;
             self.come = Some(Come { cursor: Some(moved), at: Some(now) });
         }
         self.fixed.polling.lock().last_success_at = Some(now);
-        Ok(polled.more)
+        Ok(more)
     }
 
     /// Returns how far the trigger has come.

@@ -236,6 +236,18 @@ async fn one_turn_of_polls_is_bounded() {
 }
 
 #[actix::test]
+async fn more_without_a_moved_cursor_is_asked_for_in_its_time() {
+    let script = Arc::new(Script { always_more: true, ..Arc::into_inner(Script::new(&[])).unwrap() });
+    *script.feed.lock().unwrap() = vec![ticket(1)];
+    let house = House::start(script.clone()).await;
+    house.next_poll().await;
+    assert_eq!((script.calls("poll_tick"), house.polled().len()), (2, 1), "the second brought nothing new");
+    let next_at = house.snapshot("tickets").fixed.polling().next_at.unwrap();
+    assert!(next_at.duration_since(house.clock.now()).as_secs() >= 60);
+    house.stop().await;
+}
+
+#[actix::test]
 async fn events_of_a_paused_poll_trigger_are_held() {
     let script = Script::new(&[]);
     *script.feed.lock().unwrap() = vec![ticket(1)];
