@@ -11,6 +11,7 @@ pub(super) struct ScriptedClient(pub(super) Arc<Script>);
 #[async_trait]
 impl ConnectorClient for ScriptedClient {
     fn methods(&self) -> Vec<String> {
+        self.0.act("methods").expect("it does not fail");
         vec!["act".to_owned()]
     }
 
@@ -97,4 +98,7 @@ async fn the_catalogue_lists_the_methods_of_a_registered_connector() {
     let mut registry = ConnectorRegistry::new(ProviderCatalog::built_in());
     registry.register(move || Box::new(Scripted { id: "acme".parse().unwrap(), script: script.clone() }));
     assert_eq!(registry.catalog().get("acme").unwrap().outbound, ["act"]);
+    let script = Script::new(&[("methods", &[Does::Panics])]);
+    registry.register(move || Box::new(Scripted { id: "emca".parse().unwrap(), script: script.clone() }));
+    assert!(registry.catalog().get("emca").unwrap().outbound.is_empty(), "it is registered all the same");
 }

@@ -5,7 +5,7 @@ use crate::catalog::{ClientAuth, ClientSpec, ProviderEntry};
 
 /// Tells the client of an entry; nothing where there is none.
 pub(super) fn tell(page: &mut Page, entry: &ProviderEntry) {
-    let Some(client) = &entry.client else { return };
+    let Some(client) = &entry.client else { return tell_code(page, entry) };
     page.part("Client");
     page.line("at", &client.base_url);
     page.line("facts", client.confidence.in_words());
@@ -30,6 +30,14 @@ pub(super) fn tell(page: &mut Page, entry: &ProviderEntry) {
     page.line("methods", &format!("{} (hookkeeper call {})", names.join(", "), entry.id));
     page.gap();
     page.verbatim(&example(entry, client));
+}
+
+/// Tells what a connector in code offers.
+fn tell_code(page: &mut Page, entry: &ProviderEntry) {
+    if !entry.outbound.is_empty() {
+        page.part("Client");
+        page.line("methods", &format!("{} (hookkeeper call {})", entry.outbound.join(", "), entry.id));
+    }
 }
 
 fn scope(client: &ClientSpec) -> &str {

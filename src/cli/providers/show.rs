@@ -48,7 +48,8 @@ impl Show {
 /// Tells an entry.
 fn told(entry: &Arc<ProviderEntry>, config: &Config) -> String {
     let mut page = Page::titled(&format!("{} ({})", entry.name, entry.id));
-    page.line("proof", entry.family.in_words());
+    let in_code = entry.signature.is_none() && entry.runtime() != RuntimeKind::Builtin;
+    page.line("proof", if in_code { "in its connector's code" } else { entry.family.in_words() });
     page.line("facts", entry.confidence.in_words());
     match entry.runtime() {
         RuntimeKind::Builtin => {}
@@ -79,12 +80,16 @@ fn told(entry: &Arc<ProviderEntry>, config: &Config) -> String {
 
 fn set_up(page: &mut Page, entry: &ProviderEntry, config: &Config) {
     page.part("Set up");
-    if is_scheduled(entry) {
+    if entry.kinds == [TriggerKind::Cron] {
         return set_up_schedule(page, entry, config);
     }
     let base = config.server.public_url.as_deref();
     let triggers: Vec<_> = config.triggers.iter().filter(|trigger| trigger.provider == entry.id).collect();
     for trigger in &triggers {
+        if let Some(poll) = trigger.poll() {
+            page.line("polled", &format!("every {} (trigger {})", format_duration(poll.every), trigger.id));
+            continue;
+        }
         let url = match base {
             Some(base) => format!("{base}{} (trigger {})", trigger.path, trigger.id),
             None => format!(
@@ -94,7 +99,7 @@ fn set_up(page: &mut Page, entry: &ProviderEntry, config: &Config) {
         };
         page.line("register", &url);
     }
-    if triggers.is_empty() {
+    if triggers.is_empty() && !is_scheduled(entry) {
         let base = base.unwrap_or("https://<your public name>");
         page.line("register", &format!("{base}/hooks/{}, once there is a trigger", entry.id));
     }
@@ -149,6 +154,9 @@ fn example(entry: &ProviderEntry) -> String {
         );
     }
     text.push_str(&format!("[[triggers]]\nid = \"{id}\"\nprovider = \"{id}\"\n"));
+    if is_scheduled(entry) {
+        text.push_str("kind = \"poll\"\nevery = \"1m\"\n");
+    }
     if entry.signature.is_none() && entry.runtime() == RuntimeKind::Builtin {
         text.push_str(&format!("path = \"/hooks/{id}-<random text that nobody guesses>\"\n"));
     }
@@ -378,6 +386,9 @@ fn handshake_in_words(handshake: &Handshake) -> String {
 fn events(page: &mut Page, entry: &ProviderEntry) {
     let event = &entry.event;
     page.part("Events");
+    if event.kind.is_empty() && entry.runtime() != RuntimeKind::Builtin {
+        return page.line("in code", "kinds, and what tells events apart, are its connector's own affair");
+    }
     let kinds: Vec<_> = event.kind.iter().map(|kind| words::content(kind)).collect();
     page.line(
         "kind",
@@ -446,8 +457,12 @@ mod tests {
 
     /// Tells an entry without colours; every part must be there.
     fn check(id: &str, parts: &[&str]) {
-        let config = config("[server]\npublic_url = \"https://hooks.example.com\"\n");
-        let text = told(ProviderCatalog::built_in().get(id).unwrap(), &config);
+        check_entry(ProviderCatalog::built_in().get(id).unwrap(), parts);
+    }
+
+    fn check_entry(entry: &Arc<ProviderEntry>, parts: &[&str]) {
+        let (id, config) = (&entry.id, config("[server]\npublic_url = \"https://hooks.example.com\"\n"));
+        let text = told(entry, &config);
         let text = anstream::adapter::strip_str(&text).to_string();
         // Where a line is broken does not matter.
         let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -536,6 +551,29 @@ mod tests {
             ],
         );
         check("notion", &["brings the secret signing_secret", "triggers arm ID"]);
+    }
+
+    #[test]
+    fn of_a_connector_in_code_nothing_is_claimed_that_only_its_code_knows() {
+        let coded = |kinds: &[TriggerKind]| {
+            let mut entry = ProviderEntry::of_code("acme".parse().unwrap());
+            (entry.is_coded, entry.kinds) = (true, kinds.to_vec());
+            entry.outbound = vec!["get_account".to_owned(), "list_changes".to_owned()];
+            Arc::new(entry)
+        };
+        check_entry(
+            &coded(&[TriggerKind::Webhook, TriggerKind::Poll]),
+            &[
+                "proof in its connector's code",
+                "register https://hooks.example.com/hooks/acme",
+                "Events in code kinds, and what tells events apart",
+                "methods get_account, list_changes (hookkeeper call acme)",
+            ],
+        );
+        check_entry(
+            &coded(&[TriggerKind::Poll]),
+            &["Set up [[triggers]] id = \"acme\" provider = \"acme\" kind = \"poll\" every = \"1m\""],
+        );
     }
 
     #[test]
