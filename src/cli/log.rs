@@ -26,6 +26,7 @@ Examples:
   hookkeeper log read audit.admin --json         what operators did")]
 pub(super) struct Read {
     /// The topic
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     topic: Option<String>,
     /// Begin after this position
     #[arg(long, value_name = "POSITION", conflicts_with = "cursor")]

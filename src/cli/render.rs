@@ -42,8 +42,17 @@ pub(super) fn note(text: impl std::fmt::Display) {
 
 /// Writes an error with its causes to stderr.
 pub(super) fn error(error: &anyhow::Error) {
-    let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
-    note(format_args!("{RED}error:{RED:#} {}", causes.join(": ")));
+    note(format_args!("{RED}error:{RED:#} {}", with_causes(error)));
+}
+
+/// Joins an error and its causes. What a text already ends with is not told again: some errors name their cause.
+fn with_causes(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    let join = |told: String, cause: String| match told.ends_with(&cause) {
+        true => told,
+        false => format!("{told}: {cause}"),
+    };
+    causes.reduce(join).unwrap_or_default()
 }
 
 /// Prints JSON, one value with line breaks.
@@ -245,6 +254,13 @@ mod tests {
         ] {
             assert_eq!(relative(at.parse().unwrap(), now), expected);
         }
+    }
+
+    #[test]
+    fn a_cause_that_was_told_already_is_not_told_again() {
+        let error =
+            anyhow::anyhow!("no such file").context("cannot read s: no such file").context("no secret");
+        assert_eq!(with_causes(&error), "no secret: cannot read s: no such file");
     }
 
     #[test]

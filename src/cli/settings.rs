@@ -58,7 +58,8 @@ pub(super) fn find(file: &ConfigFile) -> anyhow::Result<(Source, bool)> {
 
 fn from_stdin() -> anyhow::Result<Source> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
+    let read = std::io::stdin().read_to_string(&mut text);
+    read.map_err(|error| Usage(format!("cannot read the configuration on stdin: {error}")))?;
     Ok(Source { name: "<stdin>".to_owned(), text, base: PathBuf::new() })
 }
 

@@ -2,6 +2,7 @@
 //! same JSON.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,8 +39,8 @@ pub(super) enum Source {
 #[derive(Args, Clone)]
 pub(super) struct Paging {
     /// Most items to list
-    #[arg(long, value_name = "COUNT", default_value_t = 20, help_heading = "Output")]
-    limit: usize,
+    #[arg(long, value_name = "COUNT", default_value = "20", help_heading = "Output")]
+    limit: NonZeroUsize,
     /// Go on where an earlier listing ended
     #[arg(long, value_name = "CURSOR", help_heading = "Output")]
     cursor: Option<String>,
@@ -124,7 +125,7 @@ impl Source {
             query.set("cursor", cursor);
         }
         loop {
-            let missing = paging.limit.saturating_sub(items.len());
+            let missing = paging.limit.get().saturating_sub(items.len());
             query.set("limit", missing.clamp(1, LIMIT_MAX));
             let mut page = self.get(path, &query).await?;
             if let Value::Array(found) = page["items"].take() {
@@ -132,7 +133,7 @@ impl Source {
             }
             let next = page["next_cursor"].take();
             match next.as_str() {
-                Some(cursor) if items.len() < paging.limit => query.set("cursor", cursor),
+                Some(cursor) if items.len() < paging.limit.get() => query.set("cursor", cursor),
                 _ => return Ok(json!({"items": items, "next_cursor": next})),
             }
         }

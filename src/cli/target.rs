@@ -83,9 +83,7 @@ impl Target {
             ));
         }
         let url = match (wanted.url, trigger) {
-            (Some(url), _) => {
-                url.parse::<reqwest::Url>().map_err(|error| Usage(format!("--url: {error}")))?
-            }
+            (Some(url), _) => given_url(url)?,
             (None, Some(trigger)) => local_url(&settings, trigger)?,
             (None, None) => unreachable!("refused above"),
         };
@@ -246,6 +244,14 @@ fn find_trigger<'a>(settings: &'a Settings, wanted: &Wanted<'_>) -> anyhow::Resu
             Err(Usage(format!("there is no trigger `{id}`{help}")).into())
         }
     }
+}
+
+/// Reads a URL given on the command line.
+fn given_url(text: &str) -> Result<reqwest::Url, Usage> {
+    let url = text.parse::<reqwest::Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| {
+        Usage(format!("--url: {text:?} is no http or https URL: write it in full, such as https://hooks.example.com/hooks/github"))
+    })
 }
 
 fn local_url(settings: &Settings, trigger: &Trigger) -> anyhow::Result<reqwest::Url> {

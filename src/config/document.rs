@@ -121,6 +121,18 @@ impl<'a> Findings<'a> {
         self.masked.borrow_mut().push(span);
     }
 
+    /// Hides the value of a key in every snippet.
+    fn mask_value(&self, key: Range<usize>, value: Range<usize>) {
+        if value.start >= key.end {
+            self.mask(value);
+        } else if value.start >= key.start {
+            // The table that a dotted key makes spans that key alone: the value stands behind it.
+            let line = &self.source.text[key.end..];
+            self.mask(key.end..key.end + line.find('\n').unwrap_or(line.len()));
+        }
+        // Else it is the head of a table, which has no value.
+    }
+
     fn mask_line(&self, at: usize) {
         let text = &self.source.text;
         let at = at.min(text.len());
@@ -399,7 +411,7 @@ impl<'a> Section<'a> {
             }
             // Nobody knows what an unknown key holds: it may be a misspelt `secrets`.
             if !problem.nearest.as_deref().is_some_and(|near| HARMLESS_KEYS.contains(&near)) {
-                self.findings.mask(value.span());
+                self.findings.mask_value(key.span(), value.span());
             }
             self.findings.add(problem, key.span());
         }
@@ -427,10 +439,15 @@ impl<'a> Section<'a> {
         known: impl IntoIterator<Item = &'k str>,
         remedy: impl Display,
     ) {
-        let span = self.table.get_key_value(name).map_or(self.span.clone(), |(key, _)| key.span());
+        let found = self.table.get_key_value(name);
+        let span = found.map_or(self.span.clone(), |(key, _)| key.span());
         let mut problem = self.findings.problem(span.clone(), self.path(name), message.to_string());
         problem.nearest = nearest(name, known);
         problem.remedy = Some(remedy.to_string());
+        // What has the wrong name or stands in the wrong table may be a secret all the same.
+        if let Some((key, value)) = found.filter(|_| !HARMLESS_KEYS.contains(&name)) {
+            self.findings.mask_value(key.span(), value.span());
+        }
         self.findings.add(problem, span);
     }
 

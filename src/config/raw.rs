@@ -251,7 +251,10 @@ impl Reader<'_> {
                 Some(text.to_owned())
             }
             _ => {
-                node.wrong(
+                // What stands before an @ may be a password, whatever is wrong with the rest.
+                let told = if text.contains('@') { Node::wrong_secret } else { Node::wrong };
+                told(
+                    node,
                     "this is not an http or https URL",
                     "write it in full, such as https://hooks.example.com",
                 );

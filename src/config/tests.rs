@@ -320,6 +320,14 @@ fn no_secret_is_ever_repeated() {
         "[[functions]]\nid = \"a\"\nhandler = { http = \"http://me:hunter2@host/\" }",
         "[[functions]]\nid = \"a\"\nhandler = { exec = [\"cat\"] }\nsigning_secret = \"hunter2\"",
         "[[functions]]\nid = \"a\"\nhandler = { exec = [\"cat\"], env = [\"TOKEN=hunter2\"] }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsettings = { token = \"hunter2\" }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"cron\"\nkind = \"cron\"\nsecrets = { signing_secret = \"hunter2\" }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"cron\"\nkind = \"cron\"\nsettings.token = \"hunter2\"",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecret.signing_secret = \"hunter2\"",
+        "secrets.token.b = \"hunter2\"",
+        "[server]\npublic_url = \"ftp://me:hunter2@host/\"",
+        "[clients.slack]\nsettings = { token = \"hunter2\" }",
+        "[clients.slack]\nbase_url = \"https://me:hunter2@host/\"",
         "hunter2",
     ];
     for text in texts {
@@ -597,14 +605,15 @@ fn what_is_wrong_with_a_cron_trigger_is_told_with_the_remedy() {
     let text = NIGHTLY.replace("0 3 * * *", "0 24 * * *");
     let problems = bad(
         &format!(
-            "{text}timezone = \"Europe/Zurick\"\ncatchup = \"last\"\npath = \"/x\"\nsecrets = {{ signing_secret = \"env:GITHUB_SECRET\" }}\n"
+            "{text}timezone = \"Europe/Zurick\"\ncatchup = \"last\"\nevery = \"1m\"\npath = \"/x\"\nsecrets = {{ signing_secret = \"env:GITHUB_SECRET\" }}\n"
         ),
         &[
             (5, "triggers.nightly.schedule", "`24` is no hour"),
             (6, "triggers.nightly.timezone", "unknown time zone"),
             (7, "triggers.nightly.catchup", "unknown way to catch up"),
-            (8, "triggers.nightly.path", "a cron trigger has no `path`"),
-            (9, "triggers.nightly.secrets", "a cron trigger has no `secrets`"),
+            (8, "triggers.nightly.every", "a cron trigger has no `every`: its schedule says when"),
+            (9, "triggers.nightly.path", "a cron trigger has no `path`"),
+            (10, "triggers.nightly.secrets", "a cron trigger has no `secrets`"),
         ],
     );
     assert!(problems[0].remedy.as_ref().unwrap().starts_with("0 to 23"));

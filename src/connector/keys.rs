@@ -280,7 +280,7 @@ fn written_in(error: BuildError, encoding: &str) -> BuildError {
     }
 }
 
-fn wrong(plan: &Plan, name: &str, index: usize, why: KeyError) -> BuildError {
+pub(super) fn wrong(plan: &Plan, name: &str, index: usize, why: KeyError) -> BuildError {
     let spec = plan.entry.secrets.iter().find(|spec| spec.name == name);
     BuildError::Secret {
         name: name.to_owned(),

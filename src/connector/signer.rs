@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::keys::named;
+use super::keys::{self, named};
 use super::plan::{BuildError, Form, Plan};
 use super::verifier::TriggerSettings;
 use crate::catalog::{ProviderEntry, SIGNING_SECRET};
@@ -75,12 +75,8 @@ impl Signer {
             return Ok(None);
         }
         let key = |form: &Form| {
-            form.scheme.signing_key(secret.expose()).map_err(|why| BuildError::Secret {
-                name: SIGNING_SECRET.to_owned(),
-                number: 1,
-                why,
-                about: String::new(),
-            })
+            let read = form.scheme.signing_key(secret.expose());
+            read.map_err(|why| keys::wrong(&plan, SIGNING_SECRET, 0, why))
         };
         let keys = plan.forms.iter().map(key).collect::<Result<_, _>>()?;
         Ok(Some(Self::of(plan, keys, trigger)))

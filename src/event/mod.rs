@@ -17,7 +17,7 @@ pub use cool_down::{CoolDown, PermitsChange, QuotaLeft, TaughtPace};
 pub use fingerprint::Fingerprint;
 pub use id::{EventId, ParseEventIdError, ParseRunIdError, RunId};
 pub use name::{FunctionId, InvalidName, ProviderId, TriggerId};
-pub use position::Position;
+pub use position::{ParsePositionError, Position};
 pub use run::{EventState, RunState, SkipReason};
 pub use status::{ParseRejectReasonError, RejectReason, SignatureStatus};
 pub use stored::{Batch, Body, CRON_TICK, EventContent, Header, SpooledBody, StoredEvent};

@@ -65,15 +65,20 @@ impl fmt::Debug for Position {
     }
 }
 
+/// A text is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a position is a frame's number, or that and the record's in it, such as 46 or 46.0")]
+pub struct ParsePositionError;
+
 impl std::str::FromStr for Position {
-    type Err = std::num::ParseIntError;
+    type Err = ParsePositionError;
 
     /// Reads `FRAME.INDEX`, or `FRAME` for the frame's first record; numbers out of range are
     /// clamped, as a cursor behind everything reads nothing.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (frame, index) = text.split_once('.').unwrap_or((text, "0"));
-        let frame: u64 = frame.parse()?;
-        let index: usize = index.parse()?;
+        let frame: u64 = frame.parse().map_err(|_| ParsePositionError)?;
+        let index: usize = index.parse().map_err(|_| ParsePositionError)?;
         Ok(Self::new(frame.min(Self::FRAME_MAX), index.min(Self::RECORDS_PER_FRAME_MAX - 1)))
     }
 }

@@ -54,6 +54,12 @@ pub enum Error {
     /// There is no such delivery, or no more.
     #[error("there is no delivery {0} in quarantine: it was released, purged, or gave way to others")]
     NotFound(HeldId),
+    /// It is there, and what is told of it does not open.
+    #[error(
+        "delivery {0} is in quarantine and does not open: it was sealed under another master key, or is damaged; \
+         give the key with HOOKKEEPER_MASTER_KEY or HOOKKEEPER_MASTER_KEY_FILE"
+    )]
+    Sealed(HeldId),
     /// Somebody else releases it just now.
     #[error("delivery {0} is being released already")]
     Busy(HeldId),
@@ -293,9 +299,15 @@ impl Quarantine {
     ///
     /// # Errors
     ///
-    /// If it is not there.
+    /// If it is not there, or does not open.
     pub fn get(&self, id: HeldId) -> Result<Held, Error> {
-        self.store().shelf().lock().held().get(&id).cloned().ok_or(Error::NotFound(id))
+        let shelf = self.store().shelf().lock();
+        shelf.held().get(&id).cloned().ok_or_else(|| {
+            match shelf.unreadable().any(|unreadable| unreadable == id) {
+                true => Error::Sealed(id),
+                false => Error::NotFound(id),
+            }
+        })
     }
 
     /// Opens a kept delivery's request, with all that is secret in it. The body is empty where it was not

@@ -143,9 +143,11 @@ fn damaged_files_are_passed_over_and_purged_with_all() {
     let torn = std::fs::read(file(&held[1])).unwrap();
     std::fs::write(file(&held[1]), &torn[..torn.len() - 1]).unwrap();
 
+    let damaged = held[0].id;
     let quarantine = house.start();
     let held = all(&quarantine);
     assert_eq!(held.len(), 2);
+    assert!(matches!(quarantine.get(damaged), Err(Error::Sealed(_))), "it is there all the same");
     assert!(matches!(quarantine.open(&held[0]), Err(Error::Seal(_))), "its request broke off");
     assert!(quarantine.open(&held[1]).is_ok());
     let some = Filter { reason: Some(WRONG), ..Filter::default() };

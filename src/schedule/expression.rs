@@ -112,6 +112,10 @@ impl Field {
                 format!("{}; lists 1,3, ranges 1-5 and steps */5 or 1-9/2 are taken", self.takes),
             )
         };
+        // croner skips it, and whoever wrote `1,,3` or `1,` left something out.
+        if part.split(',').any(str::is_empty) {
+            return Err(wrong());
+        }
         let letters = part.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
         for word in letters {
             // `FRIL` is the month's last Friday.

@@ -145,6 +145,8 @@ fn a_wrong_expression_is_told_by_its_field() {
     check_problem("*/0 * * * *", "`*/0` is no minute");
     check_problem("5-1 * * * *", "the range `5-1` of the minute runs backwards");
     check_problem("a * * * *", "`a` is no minute");
+    check_problem("1,,3 * * * *", "`1,,3` is no minute");
+    check_problem("0 0 1, * *", "`1,` is no day of the month");
     check_problem("", "the schedule has 0 fields, not 5 or 6");
     check_problem("* * * *", "the schedule has 4 fields, not 5 or 6");
     check_problem("* * * * * * 2027", "the schedule has 7 fields, not 5 or 6");

@@ -429,6 +429,16 @@ fn wrong_usage_is_2_and_failure_is_1() {
     fails(&server, &["events", "show", "nonsense"], 2, "event id");
     fails(&server, &["events", "list", "--state", "gone"], 2, "unknown event state");
     fails(&server, &["events", "list", "--since", "yesterday"], 2, "since");
+    fails(&server, &["events", "list", "--limit", "0"], 2, "--limit");
+    fails(&server, &["log", "read", ""], 2, "[TOPIC]");
+    fails(&server, &["log", "read", "events", "--after", "x"], 2, "a position is a frame's number");
+    fails(&server, &["send", "github", "--url", "ftp://127.0.0.1/"], 2, "no http or https URL");
+    fails(
+        &server,
+        &["send", "github", "--secret", ""],
+        1,
+        "the secret is empty or blank; expected: Settings",
+    );
     fails(&server, &["why", "nonsense"], 2, "neither");
     fails(&server, &["why", "01KAR5M2D40000000000000000"], 1, "there is no event");
     fails(&server, &["send", "gihub"], 2, "did you mean `github`?");

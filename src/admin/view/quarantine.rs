@@ -215,7 +215,7 @@ impl From<Error> for Problem {
         match error {
             Error::NotFound(_) => Self::new(404, "not_found", error.to_string()),
             Error::Busy(_) => Self::conflict("busy", error.to_string()),
-            Error::Seal(_) | Error::AllSealed(_) | Error::Newer(_) => {
+            Error::Sealed(_) | Error::Seal(_) | Error::AllSealed(_) | Error::Newer(_) => {
                 Self::conflict("sealed_otherwise", error.to_string())
             }
             Error::Io { .. } => Self::internal(&error),

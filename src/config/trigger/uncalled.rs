@@ -25,7 +25,8 @@ impl Table<'_> {
     ) -> Option<Trigger> {
         let own: Vec<_> = ["id", "provider", "kind"].into_iter().chain(CRON_KEYS).collect();
         for key in KEYS.into_iter().filter(|key| !own.contains(key) && section.get(key).is_some()) {
-            let message = format!("a cron trigger has no `{key}`: nobody calls it");
+            let why = if key == EVERY { "its schedule says when" } else { "nobody calls it" };
+            let message = format!("a cron trigger has no `{key}`: {why}");
             section.unknown_name(key, message, [], "remove the key");
         }
         let cron = read_cron(section);
