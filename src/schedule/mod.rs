@@ -103,6 +103,11 @@ impl Schedule {
         }
     }
 
+    /// Tells whether an instant is one of the ticks.
+    pub fn ticks_at(&self, at: Timestamp) -> bool {
+        at.checked_sub(SignedDuration::from_nanos(1)).is_ok_and(|before| self.next(before) == Some(at))
+    }
+
     /// Returns the ticks after `after`, up to and including `until`, in order.
     pub fn between(&self, after: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
         std::iter::successors(self.next(after), |tick| self.next(*tick))

@@ -43,6 +43,15 @@ fn five_and_six_fields_names_ranges_steps_lists_and_words() {
 }
 
 #[test]
+fn an_instant_is_a_tick_or_none() {
+    let schedule = schedule("*/7 * * * * *", "UTC");
+    assert!(schedule.ticks_at(at("2026-11-23T14:00:14Z")));
+    assert!(
+        !schedule.ticks_at(at("2026-11-23T14:00:15Z")) && !schedule.ticks_at(at("2026-11-23T14:00:14.5Z"))
+    );
+}
+
+#[test]
 fn a_tick_is_after_the_instant_asked_for() {
     check("0 3 * * *", UTC, "2026-11-24T02:59:59.999999Z", &["2026-11-24T03:00:00Z"]);
     check("0 3 * * *", UTC, "2026-11-24T03:00:00Z", &["2026-11-25T03:00:00Z"]);

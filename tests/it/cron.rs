@@ -102,7 +102,7 @@ fn a_killed_server_makes_up_for_all_missed_ticks() {
 #[test]
 fn functions_get_the_payload_and_every_view_tells_of_the_schedule() {
     let receiver = Receiver::start();
-    let server = Server::start(&every_second(&receiver.url("/fn"), "skip"));
+    let mut server = Server::start(&every_second(&receiver.url("/fn"), "skip"));
     let delivery = receiver.wait_for(1).remove(0);
     let body: Value = serde_json::from_slice(&delivery.body).unwrap();
     assert_eq!((&body["cron_id"], &body["catchup"]), (&json!("pulse"), &json!(false)));
@@ -139,4 +139,11 @@ fn functions_get_the_payload_and_every_view_tells_of_the_schedule() {
     server.wait("a held run", |server| server.items(&["runs", "list"]).iter().any(is_held));
     server.cli(&["triggers", "resume", "pulse"]);
     server.wait("its end", |server| !server.items(&["runs", "list"]).iter().any(is_held));
+
+    // A schedule that was changed since is not told to have brought the tick.
+    assert_eq!(server.stop(), Some(0));
+    let changed = every_second(&receiver.url("/fn"), "skip").replace("* * * * * *", "0 0 1 1 *");
+    std::fs::write(server.folder.path().join("hookkeeper.toml"), changed).unwrap();
+    let why = server.cli(&["why", id]);
+    assert!(why.contains("by trigger pulse  ") && !why.contains("0 0 1 1 *"), "{why}");
 }

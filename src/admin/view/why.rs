@@ -152,6 +152,8 @@ fn tick(event: &StoredEvent, at: Timestamp, cron: Option<&Cron>) -> Value {
         Body::Inline(bytes) => serde_json::from_slice(bytes).ok(),
         Body::Spooled(_) => None,
     };
+    // A schedule that was changed since did not bring it.
+    let cron = cron.filter(|cron| cron.schedule.ticks_at(at));
     json!({
         "kind": "cron",
         "trigger_id": event.content.trigger_id,
