@@ -53,25 +53,45 @@ impl Serve {
             make_quick_start_secret(&config.log.path)?;
         }
         let settings = settings::load_source(&source, is_quick_start, Scope::Serve)?;
-        settings::warn(&settings.warnings);
+        let format = self.log_format;
+        match format {
+            LogFormat::Text => settings::warn(&settings.warnings),
+            LogFormat::Json => settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        }
         let banner = banner(&settings.config, is_quick_start);
         app::run(ServeOptions {
             config: settings.config,
             registry: settings.registry,
             clock: Clock::system(),
             store: None,
-            started: Box::new(move |started| note(banner(started))),
+            started: Box::new(move |started| match format {
+                LogFormat::Text => note(banner(started)),
+                LogFormat::Json => {
+                    tracing::info!(listen = %started.listen, admin = %started.admin, "ready");
+                }
+            }),
         })
     }
 }
 
 fn start_log(format: LogFormat) {
     use std::io::IsTerminal as _;
-    let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let wanted = std::env::var(LOG_ENV).unwrap_or_default();
+    let parsed = EnvFilter::try_new(if wanted.is_empty() { LOG_DEFAULT } else { &wanted });
+    let problem = parsed.as_ref().err().map(ToString::to_string);
+    let filter = parsed.unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    // A line that is not taken, by a full disk or a pipe that nobody reads, is lost: telling of that on stderr would
+    // panic for the same reason.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),
+    }
+    if let Some(problem) = problem {
+        tracing::warn!(%problem, "{LOG_ENV} is no filter, such as debug or info,hookkeeper=debug: as if it were not set");
     }
 }
 

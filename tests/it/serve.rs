@@ -29,6 +29,44 @@ fn a_second_instance_on_the_same_folder_hears_why_not() {
     assert_eq!(server.github("push", "1", b"{}").status, 200, "the first one goes on");
 }
 
+/// A configuration whose start has a warning, and something to log.
+fn with_a_warning(receiver: &Receiver) -> String {
+    let late =
+        "[[triggers]]\nid = \"late\"\nprovider = \"github\"\nsecrets = { signing_secret = \"file:late\" }\n";
+    format!("{}\n{late}", config(&receiver.url("/fn")))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_that_takes_no_line_ends_nothing() {
+    let receiver = Receiver::start();
+    let mut server = Server::prepare(&with_a_warning(&receiver));
+    let mut command = server.command();
+    command.stderr(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    server.restart_as(command);
+    assert_eq!(server.github("push", "1", b"{}").status, 200);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_log_in_json_has_an_object_on_each_line() {
+    let receiver = Receiver::start();
+    let mut server = Server::prepare(&with_a_warning(&receiver));
+    let mut command = server.command();
+    command.args(["--log-format", "json"]).env("HOOKKEEPER_LOG", "=,=");
+    server.restart_as(command);
+    assert_eq!(server.stop(), Some(0));
+    let log = server.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{log}")))
+        .collect();
+    let has = |message: &str| {
+        lines.iter().any(|line| line["fields"]["message"].as_str().is_some_and(|told| told.contains(message)))
+    };
+    assert!(has("cannot read late") && has("ready") && has("HOOKKEEPER_LOG"), "{log}");
+}
+
 #[test]
 fn tls_from_files_serves_https() {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
