@@ -25,7 +25,7 @@ Examples:
   hookkeeper call stripe request --arg path=/balance
   hookkeeper call linear list_issues --arg limit=200
 
-The client needs a table [clients.PROVIDER] in the configuration; `hookkeeper providers show PROVIDER` says what
+The client needs a table [clients.PROVIDER] in the configuration; `hookkeeper providers show PROVIDER` says what \
 belongs in it. Without METHOD no server is needed.")]
 pub(super) struct Call {
     /// The provider's id

@@ -296,4 +296,18 @@ mod tests {
         }
         Cli::command().get_subcommands().for_each(walk);
     }
+
+    #[test]
+    fn what_stands_below_a_help_is_broken_into_lines_by_the_terminal_alone() {
+        fn walk(command: &clap::Command) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+            let lines: Vec<_> = text.lines().collect();
+            for pair in lines.windows(2).filter(|pair| !pair[0].ends_with(':')) {
+                assert!(!is_prose(pair[0]) || !is_prose(pair[1]), "{}: {pair:?}", command.get_name());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
 }

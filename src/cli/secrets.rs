@@ -55,9 +55,9 @@ pub(super) enum Secrets {
 /// `secrets list`.
 #[derive(Args)]
 #[command(after_help = "\
-STATE is `current` for the first of a trigger's list, `previous` for the others, `replaced` for one that `rotate`
-put another in the place of, and `unused` for what is kept and no trigger, function or client refers to. FIRST and LAST SEEN say
-when a delivery verified with it, a minute late at most where the server is stopped. Warned of are old secrets in use,
+STATE is `current` for the first of a trigger's list, `previous` for the others, `replaced` for one that `rotate` \
+put another in the place of, and `unused` for what is kept and no trigger, function or client refers to. FIRST and LAST SEEN say \
+when a delivery verified with it, a minute late at most where the server is stopped. Warned of are old secrets in use, \
 new ones that no delivery verified with while they verify with an old one, and those that cannot be had.")]
 pub(super) struct List {
     /// Print {"items": […], "next_cursor": null}
@@ -87,8 +87,8 @@ Examples:
   pass new-webhook-secret | hookkeeper secrets rotate github/signing_secret
   hookkeeper secrets rotate github --generate     make one, print it, and set it at the provider
 
-The new secret is read from stdin, or made where the provider lets you choose it. Both secrets verify until
-deliveries have verified with the new one on every trigger that uses it, and until --keep-for is over; then
+The new secret is read from stdin, or made where the provider lets you choose it. Both secrets verify until \
+deliveries have verified with the new one on every trigger that uses it, and until --keep-for is over; then \
 the old one is dropped. `secrets list` shows how far that is; --finish drops the old one at once.")]
 pub(super) struct Rotate {
     /// The kept secret's name, or the trigger whose current secret it is
@@ -109,13 +109,13 @@ pub(super) struct Rotate {
 /// `secrets rekey`.
 #[derive(Args)]
 #[command(after_help = "\
-The key that hookkeeper made itself (master.key in the data folder) is replaced by a new one. Where the key is
-given from outside (HOOKKEEPER_MASTER_KEY, HOOKKEEPER_MASTER_KEY_FILE or the systemd credential
-hookkeeper-master-key), put the new one in front there, `NEW,OLD` or on a line each, run this with it, then
-take the old one out. A key given from outside for the first time takes over from master.key likewise, which is
+The key that hookkeeper made itself (master.key in the data folder) is replaced by a new one. Where the key is \
+given from outside (HOOKKEEPER_MASTER_KEY, HOOKKEEPER_MASTER_KEY_FILE or the systemd credential \
+hookkeeper-master-key), put the new one in front there, `NEW,OLD` or on a line each, run this with it, then \
+take the old one out. A key given from outside for the first time takes over from master.key likewise, which is \
 deleted when everything is sealed anew.
 
-It may be killed at any time: everything opens, and running it again goes on. What is sealed in the quarantine
+It may be killed at any time: everything opens, and running it again goes on. What is sealed in the quarantine \
 is sealed anew too. Backups, and what the log has of earlier secrets, stay under the old key.")]
 pub(super) struct Rekey {
     #[command(flatten)]

@@ -23,7 +23,7 @@ pub(super) enum Triggers {
 /// `triggers arm`.
 #[derive(Args)]
 #[command(after_help = "\
-Providers such as Notion send their secret in an unsigned handshake. It is taken only while the trigger is
+Providers such as Notion send their secret in an unsigned handshake. It is taken only while the trigger is \
 armed; the first one wins. See it with `hookkeeper secrets reveal <trigger>/signing_secret`.")]
 pub(super) struct Arm {
     #[command(flatten)]

@@ -29,9 +29,9 @@ Examples:
   hookkeeper providers test acme --vectors captured.toml
   hookkeeper providers test hmac --setting header=X-Sig --setting encoding=base64
 
-Checked are: the entry compiles; its samples sign, verify and have their kinds; a changed byte or a foreign
-secret does not verify; the tolerance is exact to the second; every secret of a rotation list verifies; each
-vector becomes what it expects. Of a provider that code serves, its connector is checked; a placeholder fails: there
+Checked are: the entry compiles; its samples sign, verify and have their kinds; a changed byte or a foreign \
+secret does not verify; the tolerance is exact to the second; every secret of a rotation list verifies; each \
+vector becomes what it expects. Of a provider that code serves, its connector is checked; a placeholder fails: there \
 is nothing to run. For an id, tests/vectors/ID/vectors.toml is taken if it is there.")]
 pub(in crate::cli) struct Test {
     /// A provider's id, or a TOML file with one entry

@@ -34,14 +34,14 @@ Examples:
   hookkeeper verify aws-sns --named topic_arn=arn:aws:sns:… --key https://sns.…/x.pem=cert.pem --body notification.json
   hookkeeper verify --jsonl < requests.jsonl
 
-A secret is env:NAME, file:PATH, or the secret itself. For providers that sign with a private key it is the public
+A secret is env:NAME, file:PATH, or the secret itself. For providers that sign with a private key it is the public \
 key, as the provider shows it; keys that hookkeeper would fetch are given with --key.
 
-With --jsonl each line of stdin is {\"provider\", \"secret\" or \"secrets\": {name: value or list}, \"settings\": {…},
-\"method\", \"url\": absolute or a path, \"public_url\", \"headers\": {name: value or list} or [[name, value], …],
-\"body\" or \"body_base64\", \"at\": unix seconds or RFC 3339, \"tolerance\", \"keys\": {name or URL: PEM, JWK or key set}},
-and each line of stdout {\"state\", \"reason\", \"hint\", \"kind\", \"dedupe_key\", \"reply\"}; a batch has \"events\"
-beside its first one. Handshakes are told as if the trigger were armed, unless \"armed\" is false. A line that is no
+With --jsonl each line of stdin is {\"provider\", \"secret\" or \"secrets\": {name: value or list}, \"settings\": {…}, \
+\"method\", \"url\": absolute or a path, \"public_url\", \"headers\": {name: value or list} or [[name, value], …], \
+\"body\" or \"body_base64\", \"at\": unix seconds or RFC 3339, \"tolerance\", \"keys\": {name or URL: PEM, JWK or key set}}, \
+and each line of stdout {\"state\", \"reason\", \"hint\", \"kind\", \"dedupe_key\", \"reply\"}; a batch has \"events\" \
+beside its first one. Handshakes are told as if the trigger were armed, unless \"armed\" is false. A line that is no \
 request is answered with one too, and makes the exit code 2.")]
 pub(super) struct Verify {
     /// The provider
