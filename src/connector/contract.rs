@@ -159,7 +159,7 @@ pub trait Connector: Send + Sync {
     fn payload_schema(&self) -> ProviderPayloadSchema;
 
     /// Returns what calls the provider's API. By default there are no methods. It is asked for its methods before
-    /// [`init`](Self::init) too, for the catalogue lists them.
+    /// [`init`](Self::init) too, for the catalogue lists them; where that panics, it lists none.
     ///
     /// Calls have the thread of the other callbacks: they may wait, and better do not block it. One that panics or takes
     /// longer than its caller allows has failed, and disturbs nobody else.
