@@ -90,11 +90,15 @@ impl Call {
 
     fn list(&self, entry: &ProviderEntry, methods: &[ClientMethod]) -> anyhow::Result<()> {
         if self.json {
-            let items: Vec<Value> = methods.iter().map(described).collect();
-            return render::json(&json!({"items": items, "next_cursor": null}));
+            return render::json(&json!({"items": items(entry, methods), "next_cursor": null}));
         }
         if entry.is_placeholder() {
             note(format_args!("{} is a placeholder: {PLACEHOLDER}", entry.id));
+        } else if methods.is_empty() && entry.is_coded {
+            let id = &entry.id;
+            note(format_args!(
+                "the connector of {id} is code; what its methods take stands in its documentation"
+            ));
         } else if methods.is_empty() {
             note(format_args!(
                 "nothing is known of the API of {}: describe it in a [[providers]] table's [client]",
@@ -102,6 +106,9 @@ impl Call {
             ));
         }
         let mut table = Table::new(["METHOD", "ARGUMENT", "TYPE", "ABOUT"]);
+        for name in named(entry, methods) {
+            table.row([Cell::styled(BOLD, name), "".into(), "".into(), "".into()]);
+        }
         for method in methods {
             let name = Cell::styled(BOLD, &method.name);
             table.row([name, "".into(), "".into(), method.about.clone().into()]);
@@ -117,6 +124,17 @@ impl Call {
         }
         table.print()
     }
+}
+
+/// Returns the names of the methods of a connector in code, of which nothing else is known.
+fn named<'e>(entry: &'e ProviderEntry, methods: &[ClientMethod]) -> &'e [String] {
+    if methods.is_empty() { &entry.outbound } else { &[] }
+}
+
+fn items(entry: &ProviderEntry, methods: &[ClientMethod]) -> Vec<Value> {
+    let named = named(entry, methods).iter();
+    let named = named.map(|name| json!({"name": name, "about": null, "args": null}));
+    methods.iter().map(described).chain(named).collect()
 }
 
 fn described(method: &ClientMethod) -> Value {
@@ -181,6 +199,15 @@ mod tests {
         .unwrap();
         let found = value_of(Some(&method), name, text).map_err(|error| error.to_string());
         assert_eq!(found, expected.map_err(str::to_owned), "{name}={text}");
+    }
+
+    #[test]
+    fn of_a_connector_in_code_the_methods_are_named() {
+        let mut entry = ProviderEntry::of_code("acme".parse().unwrap());
+        entry.outbound = vec!["get_account".to_owned()];
+        assert_eq!(items(&entry, &[]), [json!({"name": "get_account", "about": null, "args": null})]);
+        let method = "name = \"m\"\nabout = \"x\"\nrequest = \"POST /a\"";
+        assert_eq!(items(&entry, &[toml::from_str(method).unwrap()]).len(), 1);
     }
 
     #[test]

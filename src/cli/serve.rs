@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::render::{BOLD, DIM, note};
 use super::{ConfigFile, settings};
 use crate::app::{self, ServeOptions, Started};
+use crate::catalog::ProviderCatalog;
 use crate::clock::Clock;
 use crate::config::{Config, QUICK_START_SECRET, Scope, format_duration};
 use crate::secrets::{generate, write_private};
@@ -58,7 +59,7 @@ impl Serve {
             LogFormat::Text => settings::warn(&settings.warnings),
             LogFormat::Json => settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         }
-        let banner = banner(&settings.config, is_quick_start);
+        let banner = banner(&settings.config, &settings.catalog, is_quick_start);
         app::run(ServeOptions {
             config: settings.config,
             registry: settings.registry,
@@ -109,7 +110,11 @@ fn make_quick_start_secret(data: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns what to say once the doors are open.
-fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> String + use<> {
+fn banner(
+    config: &Config,
+    catalog: &ProviderCatalog,
+    is_quick_start: bool,
+) -> impl FnOnce(&Started) -> String + use<> {
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
     let (called, timed): (Vec<_>, Vec<_>) =
         config.triggers.iter().partition(|trigger| !trigger.path.is_empty());
@@ -125,7 +130,10 @@ fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> Str
         .iter()
         .filter_map(|trigger| Some(format!("{} (trigger {})", trigger.cron()?.schedule, trigger.id)))
         .collect();
-    let provider = called.first().map(|trigger| trigger.provider.to_string());
+    // Nothing can be sent as a provider whose entry has no sample, such as one in code.
+    let has_samples = |id: &str| catalog.get(id).is_some_and(|entry| !entry.samples.is_empty());
+    let sent = called.iter().find(|trigger| has_samples(trigger.provider.as_str()));
+    let provider = sent.map(|trigger| trigger.provider.to_string());
     let data = config.log.path.display().to_string();
     move |started: &Started| {
         let mut lines = Vec::new();
@@ -165,5 +173,31 @@ fn banner(config: &Config, is_quick_start: bool) -> impl FnOnce(&Started) -> Str
         }
         lines.push(String::new());
         lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::knowledge::BuiltIn;
+    use crate::config::Source;
+    use crate::connector::ConnectorRegistry;
+
+    #[test]
+    fn the_first_steps_send_as_a_provider_that_has_samples() {
+        let catalog = ProviderCatalog::with_user_entries(&["id = \"acme\"\n"]).unwrap();
+        let text = |providers: &[&str]| {
+            let trigger = |id: &&str| format!("[[triggers]]\nid = \"{id}\"\nprovider = \"{id}\"\n");
+            let secret = "secrets = { signing_secret = \"literal:hunter2hunter2\" }\n";
+            let secret = |id: &&str| if *id == "acme" { "" } else { secret };
+            let text: String = providers.iter().map(|id| trigger(id) + secret(id)).collect();
+            let source = Source { name: "x".into(), text, base: Default::default() };
+            let known = BuiltIn(ConnectorRegistry::new(catalog.clone()));
+            let config = crate::config::load(&source, &known, Scope::Text).unwrap().0;
+            let nowhere = ([127, 0, 0, 1], 1).into();
+            banner(&config, &catalog, false)(&Started { listen: nowhere, admin: nowhere })
+        };
+        assert!(text(&["acme", "github"]).contains("hookkeeper send github "));
+        assert!(!text(&["acme"]).contains("hookkeeper send"), "it would say that there is no sample");
     }
 }

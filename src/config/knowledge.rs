@@ -98,6 +98,8 @@ pub(super) const WEBHOOK: &str = "webhook";
 pub(super) const CRON: &str = "cron";
 /// The kind of a trigger whose provider is asked.
 pub(super) const POLL: &str = "poll";
+/// The name of every provider's main secret, which verifies its deliveries.
+pub(super) const SIGNING_SECRET: &str = "signing_secret";
 
 impl ProviderFacts {
     /// Returns what is wrong with using it, and what helps, if it is a placeholder.

@@ -29,6 +29,10 @@ impl Knowledge for Surroundings {
                 let kinds = vec!["webhook".into(), "poll".into()];
                 facts = ProviderFacts { id: id.into(), kinds, is_coded: true, ..ProviderFacts::default() };
             }
+            "shop" => {
+                (facts.kinds, facts.is_coded) = (vec!["webhook".into(), "poll".into()], true);
+                facts.secrets.push(SecretFact { name: "api_key".into(), required: true, learned: false });
+            }
             "waiting" => facts.is_placeholder = true,
             "square" => facts.needs_public_url = true,
             "gitlab" => facts.proof = Proof::SenderOnly,
@@ -393,6 +397,16 @@ fn a_connector_in_code_takes_what_secrets_and_settings_it_likes() {
     let (config, warnings) = good(text);
     assert_eq!((config.triggers[0].secrets.len(), warnings.len()), (1, 0));
     assert_eq!(config.triggers[0].settings["project"], "7");
+}
+
+#[test]
+fn a_poll_trigger_needs_no_secret_that_verifies_deliveries() {
+    let shop = |more: &str| format!("[[triggers]]\nid = \"t\"\nprovider = \"shop\"\n{more}");
+    let key = "secrets = { api_key = \"env:GITHUB_SECRET\" }\n";
+    let poll = "kind = \"poll\"\nevery = \"1m\"\n";
+    assert_eq!(good(&shop(&format!("{poll}{key}"))).0.triggers[0].secrets.len(), 1);
+    bad(&shop(poll), &[(1, "triggers.t.secrets", "the secret `api_key` is missing")]);
+    bad(&shop(key), &[(1, "triggers.t.secrets", "the secret `signing_secret` is missing")]);
 }
 
 #[test]

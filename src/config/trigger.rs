@@ -9,7 +9,7 @@ use self::uncalled::EVERY;
 use super::SecretRef;
 use super::cron::CRON_KEYS;
 use super::document::{Node, Section};
-use super::knowledge::{CRON, POLL, Proof, ProviderFacts, WEBHOOK};
+use super::knowledge::{CRON, POLL, Proof, ProviderFacts, SIGNING_SECRET, WEBHOOK};
 use super::raw::{Reader, Scope, optional, or_default};
 use super::units::format_duration;
 use super::{Dedupe, RateLimit, Trigger, TriggerKind};
@@ -437,7 +437,9 @@ impl Table<'_> {
         }
         for fact in facts.into_iter().flat_map(|facts| &facts.secrets) {
             let given = table.as_ref().is_some_and(|table| table.get(&fact.name).is_some());
-            if fact.required && !fact.learned && !given {
+            // What a poll brings is not signed.
+            let is_of_use = !is_asked(section) || fact.name != SIGNING_SECRET;
+            if fact.required && !fact.learned && !given && is_of_use {
                 let remedy = format!(
                     "add secrets = {{ {} = \"env:NAME\" }}, or \"file:PATH\", or \"store:NAME\"",
                     fact.name
