@@ -471,7 +471,8 @@ pub struct Normalized {
 pub enum NormalizeResult {
     /// One event.
     Event(Normalized),
-    /// Several events of one delivery, each with its own dedupe key. The delivery is kept whole, as one event without a
+    /// Several events of one delivery, each with its own dedupe key: of two with the same one, such as the delivery's id,
+    /// only the first is stored. The delivery is kept whole, as one event without a
     /// dedupe key, where there are more than 4,096, where one's part has more than 512 KiB, where they have more than
     /// 64 MiB together, and where there are none: then it has the kind `unknown`, and counts as unsigned.
     Batch(Vec<Normalized>),

@@ -461,7 +461,20 @@ fn within_limits(result: &NormalizeResult) -> Result<(), String> {
             return Err(format!("a dedupe key has 1 to {DEDUPE_KEY_BYTES_MAX} bytes"));
         }
     }
-    Ok(())
+    own_keys(events)
+}
+
+/// Holds that no event of a delivery passes for another one of it: of these only the first is stored.
+fn own_keys(events: &[Normalized]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    let repeated =
+        events.iter().filter_map(|event| event.dedupe_key.as_deref()).find(|key| !seen.insert(*key));
+    match repeated {
+        Some(key) => {
+            Err(format!("two events of one delivery have the dedupe key {key:?}: the second would be lost"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_vector(build: &dyn Fn() -> Box<dyn Connector>, vector: &Vector) -> Result<(), String> {
@@ -685,6 +698,23 @@ mod tests {
     }
 
     #[test]
+    fn every_event_of_a_batch_has_a_key_of_its_own() {
+        let event = |key: Option<&str>| Normalized {
+            kind: "order.paid".to_owned(),
+            dedupe_key: key.map(str::to_owned),
+            occurred_at: None,
+            signature_status: SignatureStatus::Unsigned,
+            secret_index: None,
+            part: None,
+        };
+        let batch = |keys: &[Option<&str>]| {
+            within_limits(&NormalizeResult::Batch(keys.iter().copied().map(event).collect()))
+        };
+        assert_eq!(batch(&[Some("1"), None, Some("2"), None]), Ok(()));
+        assert!(batch(&[Some("1"), Some("2"), Some("1")]).unwrap_err().contains("would be lost"));
+    }
+
+    #[test]
     fn a_reply_keeps_to_its_lines() {
         let reply = |status, value: &str| NormalizeResult::Immediate {
             reply: Reply { status, headers: vec![("x-a".to_owned(), value.to_owned())], body: "".into() },
@@ -695,5 +725,11 @@ mod tests {
         assert_eq!(within_limits(&reply(200, "b")), Ok(()));
         assert!(within_limits(&reply(99, "b")).is_err());
         assert!(within_limits(&reply(200, "b\r\nx-c: d")).is_err());
+        let reject = |status| {
+            let rejection = Rejection::new(RejectReason::InvalidHeader, "x-sig");
+            within_limits(&NormalizeResult::Reject(Rejection { status, ..rejection }))
+        };
+        assert_eq!((reject(None), reject(Some(410))), (Ok(()), Ok(())));
+        assert!(reject(Some(200)).is_err());
     }
 }
