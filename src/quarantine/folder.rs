@@ -3,15 +3,15 @@
 //! Nothing here is flushed to the device: what a power cut takes was refused anyway, and a flush would
 //! compete with the log's. A file that broke off does not open, and gives way like any other.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Error;
 use super::held::{Held, HeldId, Rejected, Request, decode_head, encode_head};
-use crate::secrets::{SealError, Secret, Vault};
+use crate::secrets::{SealError, Secret, Vault, create_private};
 
 /// Name of the folder in the data folder.
 const FOLDER: &str = "quarantine";
@@ -114,7 +114,7 @@ impl Folder {
     pub(super) fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let aside = path.with_extension("new");
         let _ = fs::remove_file(&aside);
-        private(&aside).and_then(|mut file| file.write_all(content))?;
+        create_private(&aside).and_then(|mut file| file.write_all(content))?;
         fs::rename(&aside, path)
     }
 
@@ -156,7 +156,7 @@ impl Folder {
     /// Writes a delivery's file. Where that fails, nothing is left of it.
     pub(super) fn write(&self, id: HeldId, sealed: &SealedFile) -> Result<(), Error> {
         let path = self.file(id);
-        let written = private(&path).and_then(|mut file| file.write_all(&sealed.0));
+        let written = create_private(&path).and_then(|mut file| file.write_all(&sealed.0));
         written.map_err(|source| {
             self.remove(id);
             Error::Io { what: "writing", path, source }
@@ -181,7 +181,7 @@ impl Folder {
         let sealed = self.vault.seal(KNOWN_NAME, &Secret::new(known))?;
         let (path, aside) = (self.path.join(KNOWN_FILE), self.path.join("addresses.new"));
         let _ = fs::remove_file(&aside);
-        let written = private(&aside).and_then(|mut file| file.write_all(&sealed));
+        let written = create_private(&aside).and_then(|mut file| file.write_all(&sealed));
         written.and_then(|()| fs::rename(&aside, &path)).map_err(|source| Error::Io {
             what: "writing",
             path,
@@ -194,11 +194,6 @@ impl Folder {
 fn joined(head: &[u8], request: &[u8]) -> Vec<u8> {
     let head_bytes = u32::try_from(head.len()).expect("a head is short").to_le_bytes();
     [&head_bytes[..], head, request].concat()
-}
-
-/// Makes a file that only its owner may read.
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Reads a part that stands behind its length.

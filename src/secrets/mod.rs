@@ -22,7 +22,7 @@ pub use provider::{
 };
 use resolve::read_bounded;
 pub use resolve::{Resolved, SealedStore, SecretError, Vault, previous_name, resolve_without_store};
-pub use seal::{MasterKey, SealError, generate, write_private};
+pub use seal::{MasterKey, SealError, create_private, generate, write_private};
 pub use secret::Secret;
 #[cfg(feature = "server")]
 pub use watch::FileWatch;

@@ -4,8 +4,9 @@
 //! secret cannot be passed off under another name. Where the sealed bytes are stored is not known here,
 //! nor where keys come from: see `keyring`.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -164,12 +165,31 @@ impl MasterKey {
 ///
 /// If the file exists or cannot be written.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    std::fs::create_dir_all(folder_of(path))?;
+    let mut file = create_private(path)?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Makes a file that only its owner may read: who owns the folder, where root makes it. A command that root runs
+/// on the folder of a server with a user of its own would else leave what the server cannot read.
+///
+/// # Errors
+///
+/// If the file exists or cannot be made.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let (of_file, of_folder) = (file.metadata()?, std::fs::metadata(folder_of(path))?);
+    if of_file.uid() == 0 && of_folder.uid() != 0 {
+        // In a container root may not; then the file is root's, as it would be anyway.
+        let _ = fchown(&file, Some(of_folder.uid()), Some(of_folder.gid()));
+    }
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Returns a fresh secret: 32 random bytes as 64 hex digits.
@@ -222,6 +242,19 @@ mod tests {
         assert_eq!(key(1).unseal("notion/signing_secret", &sealed).unwrap().expose(), b"hunter2");
         assert!(key(1).unseal("other/signing_secret", &sealed).is_err());
         assert!(key(2).unseal("notion/signing_secret", &sealed).is_err());
+    }
+
+    #[test]
+    fn a_private_file_belongs_to_the_owner_of_its_folder() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let folder = tempfile::tempdir().unwrap();
+        // Only root can give the folder away; whoever else runs this owns both.
+        let _ = chown(folder.path(), Some(65_534), Some(65_534));
+        let path = folder.path().join("key");
+        write_private(&path, b"x").unwrap();
+        let (of_file, of_folder) = (path.metadata().unwrap(), folder.path().metadata().unwrap());
+        assert_eq!((of_file.uid(), of_file.gid()), (of_folder.uid(), of_folder.gid()));
+        assert_eq!(of_file.permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
