@@ -15,7 +15,7 @@ use super::{ConfigFile, settings};
 use crate::admin::Query;
 use crate::config::{Scope, SecretRef};
 use crate::event_log::{self, Log};
-use crate::secrets::SecretError;
+use crate::secrets::{SecretError, Vault};
 
 /// How long a running server is given to say which secrets it keeps.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -50,8 +50,8 @@ impl Check {
             return Ok(());
         }
         let unkept = if scope == Scope::Full { unkept(&settings).await } else { Vec::new() };
-        for name in &unkept {
-            note(format_args!("{YELLOW}warning{YELLOW:#}: {}", SecretError::NotStored(name.clone())));
+        for why in &unkept {
+            note(format_args!("{YELLOW}warning{YELLOW:#}: {why}"));
         }
         let (triggers, functions) = (settings.config.triggers.len(), settings.config.functions.len());
         let warnings = match settings.warnings.len() + unkept.len() {
@@ -69,24 +69,26 @@ impl Check {
     }
 }
 
-/// Returns the names of stored secrets that the configuration refers to and nobody has set. Nothing comes of what
+/// Tells which stored secrets that the configuration refers to nobody has set, or do not open. Nothing comes of what
 /// cannot be looked at: a server that runs and does not answer, or a log that does not open.
-async fn unkept(settings: &Settings) -> Vec<String> {
+async fn unkept(settings: &Settings) -> Vec<SecretError> {
     let mut names = stored_names(settings);
+    let not_stored = |names: Vec<String>| names.into_iter().map(SecretError::NotStored).collect();
     if names.is_empty() {
-        return names;
+        return Vec::new();
     }
     let data = &settings.config.log.path;
-    let Ok(folder) = std::fs::metadata(data) else { return names };
+    let Ok(folder) = std::fs::metadata(data) else { return not_stored(names) };
     // What another user made there, the server's could not open any more.
     if folder.uid() != rustix::process::geteuid().as_raw() {
         return Vec::new();
     }
     match Log::open_reader(data) {
         Ok(log) => {
-            let is_kept = |name: &String| log.state().sealed(name).is_some_and(|sealed| !sealed.is_empty());
-            names.retain(|name| !is_kept(name));
-            names
+            let (state, vault) = (log.state(), Vault::new(data));
+            let sealed = |name: &str| state.sealed(name);
+            let found = |name| vault.resolve(&SecretRef::Store(name), &sealed).err();
+            names.into_iter().filter_map(found).collect()
         }
         Err(event_log::Error::Locked { .. }) => {
             let listed = match local_client(&settings.config) {
@@ -107,10 +109,10 @@ async fn unkept(settings: &Settings) -> Vec<String> {
                 let mut of_name = items.iter().filter(|item| item["reference"] == reference.as_str());
                 of_name.all(|item| says_missing(item, &missing))
             });
-            names
+            not_stored(names)
         }
         // A folder that was made for the server, which has not started yet.
-        Err(event_log::Error::Missing { .. }) => names,
+        Err(event_log::Error::Missing { .. }) => not_stored(names),
         Err(_) => Vec::new(),
     }
 }

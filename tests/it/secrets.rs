@@ -375,6 +375,10 @@ fn no_second_master_key_is_made_beside_one_that_was_lost() {
     let kept = std::fs::read(&key).unwrap();
     std::fs::remove_file(&key).unwrap();
     refused(&with_input(&server, &["secrets", "set", "other"], "second"), "master key");
+    let checked = server.run(&["check"]);
+    assert_eq!(checked.status.code(), Some(0), "the server starts all the same");
+    let told = String::from_utf8_lossy(&checked.stderr);
+    assert!(told.contains("there is no master key at") && told.contains("1 warning"), "{told}");
     server.restart();
     refused(&with_input(&server, &["secrets", "set", "other"], "second"), "master key");
     assert_eq!((deliver(&server, "first", "1"), key.exists()), (503, false));
