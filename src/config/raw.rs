@@ -128,8 +128,7 @@ impl Reader<'_> {
         let admin = or_default(section.get("admin"), default.admin, |node| self.address(node));
         let public_url = optional(section.get("public_url"), |node| self.public_url(node));
         let admin_token = optional(section.get("admin_token"), |node| self.one_secret(node));
-        let admin_names =
-            or_default(section.get("admin_names"), Vec::new(), |node| self.names(node, "host names"));
+        let admin_names = or_default(section.get("admin_names"), Vec::new(), |node| self.host_names(node));
         let tls = optional(section.get("tls"), |node| self.tls(node));
         let body_limit = or_default(section.get("body_limit"), default.body_limit, |node| {
             self.size(node, Server::BODY_LIMIT_RANGE)
@@ -307,6 +306,24 @@ impl Reader<'_> {
             .collect::<Vec<_>>()
             .into_iter()
             .collect()
+    }
+
+    /// Reads names as they stand in a Host header, without the port.
+    fn host_names(&self, node: &Node<'_>) -> Option<Vec<String>> {
+        let wanted = "host names";
+        let is_name = |name: &str| {
+            !name.is_empty() && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+        };
+        let names = self.names(node, wanted)?;
+        for (item, name) in node.array(wanted)?.iter().zip(&names) {
+            if !is_name(name) {
+                item.wrong(
+                    "this is no host name",
+                    "write it without scheme and port, such as admin.example.com",
+                );
+            }
+        }
+        Some(names)
     }
 
     /// Reads one secret reference; a list is refused.

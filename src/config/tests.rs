@@ -325,6 +325,7 @@ fn no_secret_is_ever_repeated() {
         "[[functions]]\nid = \"a\"\nhandler = { exec = [\"cat\"] }\nsigning_secret = \"hunter2\"",
         "[[functions]]\nid = \"a\"\nhandler = { exec = [\"cat\"], env = [\"TOKEN=hunter2\"] }",
         "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsettings = { token = \"hunter2\" }",
+        "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsettings = { token = [\"hunter2\"] }",
         "[[triggers]]\nid = \"a\"\nprovider = \"cron\"\nkind = \"cron\"\nsecrets = { signing_secret = \"hunter2\" }",
         "[[triggers]]\nid = \"a\"\nprovider = \"cron\"\nkind = \"cron\"\nsettings.token = \"hunter2\"",
         "[[triggers]]\nid = \"a\"\nprovider = \"github\"\nsecret.signing_secret = \"hunter2\"",
@@ -556,6 +557,14 @@ fn what_is_wrong_with_one_thing_hides_nothing_of_another() {
         &[
             (2, "server.listen", "this is not an address"),
             (3, "server.admin", "the admin listener is reachable from other machines"),
+        ],
+    );
+    bad("[server]\nadmin_names = [5]\n", &[(2, "server.admin_names[0]", "expected a string")]);
+    bad(
+        "[server]\nadmin_names = [\"admin.example.com\", \"https://admin.example.com\", \"admin.example.com:8081\"]\n",
+        &[
+            (2, "server.admin_names[1]", "this is no host name"),
+            (2, "server.admin_names[2]", "this is no host name"),
         ],
     );
     // One mistake is told once.

@@ -463,34 +463,33 @@ impl Table<'_> {
         let mut complete = true;
         let mut settings = BTreeMap::new();
         for (name, node) in table.iter().flat_map(Section::entries) {
+            let fact = facts.and_then(|facts| facts.settings.iter().find(|fact| fact.name == name));
+            if let Some(facts) = facts.filter(|facts| fact.is_none() && !facts.is_coded) {
+                let known: Vec<_> = facts.settings.iter().map(|fact| fact.name.as_str()).collect();
+                let remedy = match known.as_slice() {
+                    [] => "remove it: the provider has no settings".to_owned(),
+                    known => format!("the provider's settings: {}", known.join(", ")),
+                };
+                if let Some(table) = &table {
+                    table.unknown_name(name, "the provider has no setting of this name", known, remedy);
+                }
+                complete = false;
+                continue;
+            }
             let Some(value) = node.string("a setting") else {
                 complete = false;
                 continue;
             };
             settings.insert(name.to_owned(), value.to_owned());
-            let Some(facts) = facts else { continue };
-            match facts.settings.iter().find(|fact| fact.name == name) {
-                Some(fact) if !fact.values.is_empty() && !fact.values.iter().any(|known| known == value) => {
-                    let known = fact.values.iter().map(String::as_str);
-                    node.unknown("unknown value", known, format!("one of {}", fact.values.join(", ")));
-                }
-                Some(_) => {}
-                None if facts.is_coded => {}
-                None => {
-                    let known: Vec<_> = facts.settings.iter().map(|fact| fact.name.as_str()).collect();
-                    let remedy = match known.as_slice() {
-                        [] => "remove it: the provider has no settings".to_owned(),
-                        known => format!("the provider's settings: {}", known.join(", ")),
-                    };
-                    if let Some(table) = &table {
-                        table.unknown_name(name, "the provider has no setting of this name", known, remedy);
-                    }
-                    complete = false;
-                }
+            let values = fact.map(|fact| fact.values.as_slice()).unwrap_or_default();
+            if !values.is_empty() && !values.iter().any(|known| known == value) {
+                let known = values.iter().map(String::as_str);
+                node.unknown("unknown value", known, format!("one of {}", values.join(", ")));
             }
         }
         for fact in facts.into_iter().flat_map(|facts| &facts.settings) {
-            if fact.required && !settings.contains_key(&fact.name) {
+            let given = table.as_ref().is_some_and(|table| table.get(&fact.name).is_some());
+            if fact.required && !given {
                 let remedy = format!("add settings = {{ {} = \"…\" }}", fact.name);
                 section.missing("settings", format!("the setting `{}` is missing", fact.name), remedy);
                 complete = false;
