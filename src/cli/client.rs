@@ -40,9 +40,11 @@ pub(super) fn http_client(accept_any_certificate: bool) -> anyhow::Result<reqwes
 }
 
 impl Client {
-    /// Returns a client of the API at a base URL such as `http://127.0.0.1:8081`.
+    /// Returns a client of the API at a base URL such as `http://127.0.0.1:8081`, or as `serve` shows it, with the
+    /// path of the API.
     pub(super) fn new(base: &str, token: Option<String>) -> anyhow::Result<Self> {
         let base = base.trim_end_matches('/');
+        let base = base.strip_suffix("/api/v1").unwrap_or(base);
         if !base.starts_with("http://") && !base.starts_with("https://") {
             return Err(Usage(format!("{base:?} is no admin URL: write http://127.0.0.1:8081")).into());
         }

@@ -94,6 +94,8 @@ fn listings_are_the_same_from_a_server_and_from_its_folder() {
         &["why", &run, "--json"],
         &["runs", "show", &run, "--json"],
     ];
+    let admin = format!("http://{}/api/v1", server.admin);
+    assert_eq!(server.items(&["events", "list", "--admin", &admin]).len(), 4, "as the banner shows it");
     let all = |server: &Server| {
         let lists: Vec<_> = listings.iter().map(|args| server.items(args)).collect();
         (lists, shown.map(|args| server.cli(args)))
