@@ -22,8 +22,6 @@ const ARM_S_MAX: u64 = 24 * 60 * 60;
 const PURGE_BATCH: usize = 200;
 /// Most actions at once; further ones wait.
 pub(super) const ACTING_MAX: usize = 64;
-/// Most calls of providers at once; further ones wait. They may take long, so that they have places of their own.
-pub(super) const CALLING_MAX: usize = 32;
 
 /// Returns the methods with which a path changes something; empty for a path that changes nothing.
 pub(super) fn methods(parts: &[&str]) -> &'static [&'static str] {
@@ -59,13 +57,18 @@ pub(super) fn is_write_only(parts: &[&str]) -> bool {
 ///
 /// If it makes no sense, the thing is not there or not in a state for it, or the log does not take it.
 pub(super) async fn act(state: &AdminState, act: Act) -> Result<Done, Problem> {
-    let is_call = act.path.starts_with("providers/");
-    let places = if is_call { &state.0.calling } else { &state.0.acting };
-    let place = Arc::clone(places).acquire_owned().await;
-    let place = place.map_err(|error| Problem::internal(&error))?;
+    let called = act.path.strip_prefix("providers/").and_then(|rest| rest.strip_suffix("/call"));
+    let places = match called {
+        Some(provider) => state.0.calling.of(state.view().catalog.get(provider)),
+        None => vec![Arc::clone(&state.0.acting)],
+    };
+    let mut taken = Vec::with_capacity(places.len());
+    for places in places {
+        taken.push(places.acquire_owned().await.map_err(|error| Problem::internal(&error))?);
+    }
     let state = state.clone();
     let task = actix_web::rt::spawn(async move {
-        let _place = place;
+        let _taken = taken;
         perform(&state, act).await
     });
     task.await.unwrap_or_else(|error| Err(Problem::internal(&error)))

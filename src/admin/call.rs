@@ -1,9 +1,13 @@
 //! Calls of providers' APIs: `POST providers/{id}/call`. What was called is audited, what with is not.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::act::{Act, Done, fields, ok};
 use super::view::unknown_provider;
@@ -11,6 +15,7 @@ use super::{AdminState, Problem};
 use crate::catalog::{PLACEHOLDER, ProviderEntry};
 use crate::config::parse_duration;
 use crate::connector::{CALL_TIMEOUT, CallOptions, ClientError};
+use crate::event::ProviderId;
 use crate::event_log::record::{Audit, Record};
 use crate::permits::Lane;
 use crate::provider::{AUDIT_PROVIDER, shortened};
@@ -21,6 +26,33 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const KEY_CHARS_MAX: usize = 255;
 /// Most characters of a method's name in the audit: it is the caller's own text.
 const METHOD_CHARS_MAX: usize = 64;
+
+/// Most calls at once; further ones wait. They may take long, so that they have places apart from other actions'.
+const CALLS_MAX: usize = 32;
+/// Most calls of one provider at once: one whose API is slow leaves places to others.
+const CALLS_EACH_MAX: usize = CALLS_MAX / 2;
+
+/// Places for calls under way: a share for each provider of the catalogue, and the whole.
+pub(super) struct Places {
+    whole: Arc<Semaphore>,
+    shares: Mutex<HashMap<ProviderId, Arc<Semaphore>>>,
+}
+
+impl Places {
+    pub(super) fn new() -> Self {
+        Self { whole: Arc::new(Semaphore::new(CALLS_MAX)), shares: Mutex::default() }
+    }
+
+    /// Returns where a call of a provider takes a place, in this order.
+    pub(super) fn of(&self, provider: Option<&Arc<ProviderEntry>>) -> Vec<Arc<Semaphore>> {
+        let share = provider.map(|entry| {
+            let mut shares = self.shares.lock();
+            let share = shares.entry(entry.id.clone());
+            Arc::clone(share.or_insert_with(|| Arc::new(Semaphore::new(CALLS_EACH_MAX))))
+        });
+        share.into_iter().chain([Arc::clone(&self.whole)]).collect()
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -163,7 +163,7 @@ struct Inner {
     /// Places for actions under way.
     acting: Arc<Semaphore>,
     /// Places for calls of providers under way.
-    calling: Arc<Semaphore>,
+    calling: call::Places,
 }
 
 impl AdminState {
@@ -194,7 +194,7 @@ impl AdminState {
             replayer: parts.replayer,
             replays: Replays::default(),
             acting: Arc::new(Semaphore::new(actions::ACTING_MAX)),
-            calling: Arc::new(Semaphore::new(actions::CALLING_MAX)),
+            calling: call::Places::new(),
         }))
     }
 
