@@ -16,6 +16,7 @@ mod facts;
 mod hmac_signed;
 mod keys;
 mod metrics;
+mod outcome;
 mod plan;
 mod registry;
 mod sample;
@@ -30,9 +31,8 @@ pub use client::{
     validate_client_secret,
 };
 pub use contract::{
-    ActivationHandle, CURSOR_BYTES_MAX, Connector, ConnectorError, InboundCtx, NormalizeResult, Normalized,
-    POLLED_EVENTS_MAX, PollCtx, Polled, PolledEvent, ProviderPayloadSchema, RawInbound, Rejection, Reply,
-    TriggerBinding,
+    ActivationHandle, CURSOR_BYTES_MAX, Connector, ConnectorError, InboundCtx, POLLED_EVENTS_MAX, PollCtx,
+    Polled, PolledEvent, ProviderPayloadSchema, RawInbound, TriggerBinding,
 };
 pub use credentials::Credentials;
 pub use ctx::{ConnectorCtx, ConnectorLog};
@@ -41,6 +41,7 @@ pub use facts::{SchemeFacts, validate_entry};
 pub use hmac_signed::{AUDIT_TOPIC, AuditSink, HmacStyle, SignatureRejected, Verdict, verify_hmac_signed};
 pub use keys::{FetchedKey, KeyRequest, SECRETS_MAX, allowed_host};
 pub use metrics::{COUNTERS_MAX, ConnectorMetrics, Counter, OTHER_COUNTERS};
+pub use outcome::{NormalizeResult, Normalized, Rejection, Reply};
 pub use plan::BuildError;
 pub use registry::ConnectorRegistry;
 pub use sample::{Rendered, generate_secret, render};
