@@ -38,6 +38,9 @@ const DIGITS: u8 = 3;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Pause before a connection that failed is opened again.
 const RECONNECT_AFTER: Duration = Duration::from_millis(20);
+/// Fewest and most deliveries per second of an open loop.
+const RATE_MIN: f64 = 0.001;
+const RATE_MAX: f64 = 1_000_000.0;
 /// Most connections.
 const CONNECTIONS_MAX: usize = 10_000;
 /// Most memory that requests signed ahead take; beyond it there are fewer bodies.
@@ -172,10 +175,10 @@ impl Bench {
         let duration = duration.ok_or_else(|| Usage("--duration: write 10s, 1m".to_owned()))?;
         let size = crate::config::parse_size(&self.body_size).and_then(|size| usize::try_from(size).ok());
         let size = size.ok_or_else(|| Usage("--body-size: write 7KB, 1MB".to_owned()))?;
-        let is_rate = self.rate.is_finite() && self.rate >= 0.0;
+        let is_rate = self.rate == 0.0 || (RATE_MIN..=RATE_MAX).contains(&self.rate);
         if !(1..=CONNECTIONS_MAX).contains(&self.connections) || self.bodies == 0 || !is_rate {
             return Err(Usage(format!(
-                "use 1 to {CONNECTIONS_MAX} connections, 1 or more bodies, a rate of 0 or more"
+                "use 1 to {CONNECTIONS_MAX} connections, 1 or more bodies, a rate of 0 or of {RATE_MIN} to {RATE_MAX}"
             ))
             .into());
         }
@@ -381,10 +384,16 @@ impl Shared {
     fn take(&self) -> Option<(u64, Instant)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let due = match self.interval {
-            Some(interval) => self.begun + interval.mul_f64(number as f64),
+            Some(interval) => self.due_at(interval, number),
             None => Instant::now(),
         };
         (due < self.end).then_some((number, due))
+    }
+
+    /// Returns when a delivery of an open loop is due. There is a permit for each that is due before the end, so that
+    /// whoever takes one is let go.
+    fn due_at(&self, interval: Duration, number: u64) -> Instant {
+        self.begun + interval.mul_f64(number as f64)
     }
 }
 
@@ -398,8 +407,8 @@ fn unsent(shared: &Shared) -> u64 {
 /// Lets each delivery of an open loop go when it is due. A thread of its own wakes within some tens of microseconds;
 /// the runtime's timer would send all that is due within a millisecond at once, as no provider does.
 fn pace(shared: &Shared, interval: Duration) {
-    let due = (0_u32..).map(|number| shared.begun + interval * number).take_while(|due| *due < shared.end);
-    for due in due {
+    let due = (0..).map(|number| shared.due_at(interval, number));
+    for due in due.take_while(|due| *due < shared.end) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         shared.due.add_permits(1);
     }

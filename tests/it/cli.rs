@@ -441,6 +441,9 @@ fn wrong_usage_is_2_and_failure_is_1() {
         1,
         "the secret is empty or blank; expected: Settings",
     );
+    for rate in ["1e-300", "1e10", "-1", "nan"] {
+        fails(&server, &["bench", &format!("--rate={rate}")], 2, "a rate of 0 or of 0.001 to 1000000");
+    }
     fails(&server, &["why", "nonsense"], 2, "neither");
     fails(&server, &["why", "01KAR5M2D40000000000000000"], 1, "there is no event");
     fails(&server, &["send", "gihub"], 2, "did you mean `github`?");
