@@ -113,18 +113,19 @@ pub(super) async fn perform(state: &AdminState, act: &Act, id: &str) -> Result<D
 
 fn not_configured(entry: &ProviderEntry) -> Problem {
     let id = &entry.id;
-    let detail = match entry.client.is_some() {
-        _ if entry.is_placeholder() => format!("{id} is a placeholder: {PLACEHOLDER}"),
-        _ if entry.is_coded => format!(
+    let detail = if entry.is_placeholder() {
+        format!("{id} is a placeholder: {PLACEHOLDER}")
+    } else if entry.is_coded {
+        format!(
             "no client of {id}: its connector offers no methods, did not begin, or has no trigger in this server (see \
              `hookkeeper triggers list`)"
-        ),
-        true => format!(
+        )
+    } else if entry.client.is_some() {
+        format!(
             "the client of {id} is not configured: add [clients.{id}] (see `hookkeeper providers show {id}`)"
-        ),
-        false => {
-            format!("nothing is known of the API of {id}: describe it in a [[providers]] table's [client]")
-        }
+        )
+    } else {
+        format!("nothing is known of the API of {id}: describe it in a [[providers]] table's [client]")
     };
     Problem::new(404, "no_client", detail)
 }
